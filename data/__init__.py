@@ -1,0 +1,1 @@
+"""Corpora, mixtures, collators and the feature store."""

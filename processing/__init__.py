@@ -1,0 +1,1 @@
+"""What is saved beside a model and runs before it."""
