@@ -59,7 +59,7 @@ def load_audio(
 
             - a path (`str`, `Path`) of any format that libsndfile reads: WAV, FLAC, Ogg, MP3, AIFF ...
             - the encoded file itself: `bytes`, or a file object opened in binary mode, read from where it stands
-            - `{"bytes": ..., "path": ...}`, datasets gives it for `Audio(decode=False)`; without bytes the path is read
+            - `{"bytes": ..., "path": ...}`, as `datasets` gives; without bytes the path is read
             - `{"array": ..., "sampling_rate": ...}`, decoded samples with their rate
             - the samples alone, `[S]`: a numpy array, a torch tensor, a list or a tuple. Floats are taken as they are,
               int16 is divided by 32768, other integers are refused, for their scale is not known.

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-
 from speechzoo.processing.audio_loading import AudioError, load_audio, save_audio
 
 RATE = 16000
@@ -46,7 +45,7 @@ def fails(source, *needles: str, **keywords) -> str:
     return message
 
 
-# --- every way in -----------------------------------------------------------------------------------------------------
+# --- every way in ---
 
 
 def test_every_encoded_form_gives_the_samples_written(flac):
@@ -98,7 +97,7 @@ def test_the_result_is_a_copy():
     np.testing.assert_array_equal(source, noise(100))
 
 
-# --- rates and channels -----------------------------------------------------------------------------------------------
+# --- rates and channels ---
 
 
 @pytest.mark.parametrize("format", ["FLAC", "WAV"])
@@ -152,7 +151,7 @@ def test_a_dictionary_without_a_rate():
     fails({"array": noise(100), "path": "clip 7"}, "clip 7", "'sampling_rate'")
 
 
-# --- nothing there ----------------------------------------------------------------------------------------------------
+# --- nothing there ---
 
 
 def test_missing_file(tmp_path):
@@ -196,7 +195,7 @@ def test_dictionary_without_audio():
     fails({"bytes": None, "path": None}, "'bytes'")
 
 
-# --- damaged ----------------------------------------------------------------------------------------------------------
+# --- damaged ---
 
 
 def test_flac_cut_anywhere(tmp_path):
@@ -212,8 +211,19 @@ def test_flac_cut_anywhere(tmp_path):
 
 @pytest.mark.parametrize(
     ("format", "subtype"),
-    [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAVEX", "PCM_24"), ("AIFF", "PCM_16"), ("AU", "PCM_16")]
-    + [("W64", "PCM_16"), ("RF64", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")],
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "FLOAT"),
+        ("WAV", "ULAW"),
+        ("WAVEX", "PCM_24"),
+        ("AIFF", "PCM_16"),
+        ("AU", "PCM_16"),
+        ("W64", "PCM_16"),
+        ("RF64", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+    ],
 )
 def test_other_formats_cut_short(format, subtype):
     """libsndfile reads most of these as shorter clips, without complaint."""
@@ -298,7 +308,7 @@ def test_the_callers_name_is_used(flac):
     fails(flac.parent / "gone.flac", "utterance 12", name="utterance 12")
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 def test_save_audio_round_trip(tmp_path):
@@ -329,7 +339,7 @@ def test_save_audio_refuses_what_it_would_spoil(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# --- real recordings --------------------------------------------------------------------------------------------------
+# --- real recordings ---
 
 
 @pytest.mark.parametrize(
