@@ -4,8 +4,8 @@
 
 Every dataclass is one titled group of `--help`. Its title is the class variable `title`, or the first line of its
 docstring. Its section of a YAML file is the class's name in snake case without a last word such as `Arguments`. A
-field's help is `field(metadata={"help": "..."})`. A value is looked for in the flags first, then in the YAML file, then
-in the default.
+field's help is `field(metadata={"help": "..."})`. A value is looked for in the flags first, then in the YAML file,
+then in the default.
 """
 
 import argparse
