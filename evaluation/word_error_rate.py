@@ -1,0 +1,67 @@
+"""Word error rate over normalized text."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jiwer
+import numpy as np
+import numpy.typing as npt
+
+_APOSTROPHES = "'\u2019\u02bc"
+
+
+def normalize_text(text: str) -> str:
+    """Lower-case words without punctuation, joined by single spaces.
+
+    Unicode is brought to NFKC form and lower case; apostrophes are deleted (`don't` becomes `dont`); every other
+    punctuation mark or symbol separates words (`twenty-one` becomes `twenty one`). Letters, accents and digits stay:
+    numbers are not spelled out.
+    """
+    lowered = unicodedata.normalize("NFKC", text).lower()
+    kept = (character for character in lowered if character not in _APOSTROPHES)
+    return " ".join("".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in kept).split())
+
+
+@dataclass(frozen=True)
+class WordErrors:
+    """Errors and reference words of each utterance, as arrays of shape `(utterances,)`."""
+
+    substitutions: npt.NDArray[np.int64]
+    deletions: npt.NDArray[np.int64]
+    insertions: npt.NDArray[np.int64]
+    reference_words: npt.NDArray[np.int64]
+
+    @property
+    def errors(self) -> npt.NDArray[np.int64]:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors of the corpus over its reference words. Raises `ValueError` when no reference has a word."""
+        words = int(self.reference_words.sum())
+        if words == 0:
+            raise ValueError("the word error rate is undefined: no reference has a word")
+        return int(self.errors.sum()) / words
+
+
+def count_word_errors(
+    references: Sequence[str], hypotheses: Sequence[str], normalize: Callable[[str], str] = normalize_text
+) -> WordErrors:
+    """Aligns each hypothesis with its reference by minimal edit distance over words.
+
+    Every word said against an empty reference is an insertion. Raises `ValueError` when the two differ in length.
+    """
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses: give one for each")
+    counts = np.zeros((len(references), 4), dtype=np.int64)
+    for row, reference, hypothesis in zip(counts, references, hypotheses, strict=True):
+        output = jiwer.process_words(normalize(reference), normalize(hypothesis))
+        row[:] = output.substitutions, output.deletions, output.insertions, output.hits
+    substitutions, deletions, insertions, hits = counts.T
+    return WordErrors(substitutions, deletions, insertions, hits + substitutions + deletions)
+
+
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """The rate of a corpus after `normalize_text`: 0 is perfect, and insertions can take it above 1."""
+    return count_word_errors(references, hypotheses).rate
