@@ -23,8 +23,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +101,7 @@ class Request:
     method: str
     path: str
     query: dict[str, list[str]]
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
 
     def json(self) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class LoopbackHub:
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
         self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, name="loopback-hub", daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> LoopbackHub:
         self.thread.start()
@@ -311,7 +312,8 @@ def _change_reference(repository: Repository, request: Request, reference: str, 
 
 def list_commits(hub: LoopbackHub, request: Request, kind: str, name: str, revision: str) -> Reply:
     repository = hub.repository(name, kind)
-    history, next_id = [], repository.at(revision).id
+    history: list[dict[str, Any]] = []
+    next_id: str | None = repository.at(revision).id
     while next_id:
         commit = repository.commits[next_id]
         authors = [{"user": USER}]

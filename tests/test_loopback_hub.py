@@ -42,8 +42,9 @@ upload_folder(repo_id="org/files", folder_path=folder, commit_message="both file
 HfApi().create_branch("org/files", branch="draft")
 HfApi().delete_file("note.txt", repo_id="org/files", revision="draft")
 
-rows = {"text": ["one", "two", "three"], "label": [1, 2, 3]}
-DatasetDict({"train": Dataset.from_dict(rows), "test": Dataset.from_dict({"text": ["four"], "label": [4]})}).push_to_hub("org/rows")
+train = Dataset.from_dict({"text": ["one", "two", "three"], "label": [1, 2, 3]})
+test = Dataset.from_dict({"text": ["four"], "label": [4]})
+DatasetDict({"train": train, "test": test}).push_to_hub("org/rows")
 """
 
 LOAD = """
