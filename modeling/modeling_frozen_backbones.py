@@ -1,0 +1,252 @@
+"""Composite models whose large parts stay frozen: a checkpoint holds what was trained and names the rest.
+
+`FrozenBackbonesMixin` goes before `PreTrainedModel` in the bases of both the headless and the headed class.
+"""
+
+import copy
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
+
+logger = logging.get_logger(__name__)
+
+# Where to look and how to authenticate; understood by every loading function of transformers.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+# SpecAugment's vector is never used by a frozen encoder, and many published encoders come without it.
+UNUSED_WHEN_FROZEN = ("masked_spec_embed",)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One frozen part.
+
+    `module` is its name in the headless model; `name` the prefix of the fields `<name>_config`, `<name>_model_id` and
+    `<name>_model_revision`; `auto_class` gives the transformers class that loads it; `part` takes from the loaded
+    model what is used.
+    """
+
+    module: str
+    name: str
+    auto_class: Callable[[PreTrainedConfig], Any]
+    part: Callable[[PreTrainedModel], PreTrainedModel]
+
+    def config(self, config: PreTrainedConfig) -> PreTrainedConfig:
+        return getattr(config, f"{self.name}_config")
+
+    def id(self, config: PreTrainedConfig) -> str | None:
+        return getattr(config, f"{self.name}_model_id")
+
+    def revision(self, config: PreTrainedConfig) -> str | None:
+        return getattr(config, f"{self.name}_model_revision")
+
+    def build(self, config: PreTrainedConfig) -> PreTrainedModel:
+        """The architecture alone, with the weights transformers initializes."""
+        sub_config = self.config(config)
+        return self.part(self.auto_class(sub_config).from_config(sub_config))
+
+    def load(self, config: PreTrainedConfig, dtype: Any, **hub: Any) -> PreTrainedModel:
+        """The pretrained weights. Raises `ValueError` when some are missing or a folder's weights have changed."""
+        source, revision = str(self.id(config)), self.revision(config)
+        if Path(source).is_dir():
+            _check_fingerprint(source, revision)
+            revision = None
+        sub_config = copy.deepcopy(self.config(config))
+        with quiet_loading():
+            model, info = self.auto_class(sub_config).from_pretrained(
+                source, revision=revision, config=sub_config, dtype=dtype, output_loading_info=True, **hub
+            )
+        missing = [key for key in info["missing_keys"] if not key.endswith(UNUSED_WHEN_FROZEN)]
+        if missing:
+            raise ValueError(
+                f"'{source}' lacks {len(missing)} weights of {type(model).__name__}, first '{sorted(missing)[0]}'; "
+                f"is it a checkpoint of this architecture?"
+            )
+        return self.part(model)
+
+    def matches(self, parameter: str, patterns: list[str] | None) -> bool:
+        return any(re.match(pattern, parameter) for pattern in patterns or ())
+
+
+class FrozenBackbonesMixin:
+    """Freezing, saving and loading for a model whose backbones are named by id and revision in its configuration."""
+
+    _backbones: tuple[Backbone, ...] = ()
+    _headless_prefix = ""  # where the headless model sits in this class: "" or "model."
+
+    def post_init(self) -> None:
+        super().post_init()
+        # Exact names; Trainer reads the same attribute when it resumes.
+        self._keys_to_ignore_on_save |= self._left_out_keys()
+
+    def _headless_name(self, key: str) -> str:
+        return key.removeprefix(f"{self.base_model_prefix}.")
+
+    def _frozen_backbone(self, key: str) -> Backbone | None:
+        """The backbone that a tensor belongs to, or `None` where it is trained."""
+        name = self._headless_name(key)
+        for backbone in self._backbones:
+            if name.startswith(f"{backbone.module}.") and not backbone.matches(name, self.config.unfrozen):
+                return backbone
+        return None
+
+    def _left_out_keys(self) -> set[str]:
+        """Frozen tensors that are loaded by id: they are not saved. LoRA tensors inside a backbone are."""
+        owners = {key: self._frozen_backbone(key) for key in self.state_dict() if "lora_" not in key}
+        return {key for key, owner in owners.items() if owner is not None and owner.id(self.config)}
+
+    def freeze_backbones(self) -> None:
+        """Sets `requires_grad` as the configuration says. Raises `ValueError` for a pattern that matches nothing."""
+        names = [self._headless_name(name) for name, _ in self.named_parameters()]
+        for pattern in self.config.unfrozen or ():
+            if not any(re.match(pattern, name) for name in names):
+                raise ValueError(f"unfrozen pattern '{pattern}' matches no parameter; names look like '{names[0]}'")
+        for name, parameter in self.named_parameters():
+            if self._frozen_backbone(name) is not None:
+                parameter.requires_grad_(False)
+
+    def _refuse_lost_training(self) -> None:
+        left_out = self._left_out_keys()
+        for name, parameter in self.named_parameters():
+            if name in left_out and parameter.requires_grad:
+                raise ValueError(
+                    f"'{name}' requires gradients, but the configuration calls it frozen and it would not be saved; "
+                    f"add '{self._headless_name(name)}' to `unfrozen`, or call save_pretrained(save_backbones=True)"
+                )
+
+    def save_pretrained(
+        self,
+        save_directory: Any,
+        *args: Any,
+        state_dict: dict | None = None,
+        save_backbones: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Saves what was trained; with `save_backbones`, a self-contained checkpoint that names no other.
+
+        Raises `ValueError` when a tensor that would be left out requires gradients.
+        """
+        config, always_ignored = self.config, set(self._keys_to_ignore_on_save or ()) - self._left_out_keys()
+        try:
+            if save_backbones:
+                self._keys_to_ignore_on_save, self.config = always_ignored, _self_contained(config, self._backbones)
+            else:
+                self._refuse_lost_training()
+                self._keys_to_ignore_on_save = always_ignored | self._left_out_keys()
+                # transformers empties the mapping that it is given.
+                state_dict = dict(self.state_dict() if state_dict is None else state_dict)
+            return super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+        finally:
+            self.config = config
+            self._keys_to_ignore_on_save = always_ignored | self._left_out_keys()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+        """Loads the trained tensors, and each frozen backbone from where the configuration says.
+
+        Fields of the configuration can be given by name, for instance `text_model_id="folder"` for a moved backbone.
+        """
+        path = pretrained_model_name_or_path
+        if path is None:
+            return super().from_pretrained(None, *args, config=config, **kwargs)
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        if config is None:
+            config, kwargs = cls.config_class.from_pretrained(path, return_unused_kwargs=True, **kwargs)
+            kwargs |= hub
+        if not any(backbone.id(config) for backbone in cls._backbones):
+            return super().from_pretrained(path, *args, config=config, **kwargs)
+        trained = cls._saved_tensors(path, hub)
+        dtype = kwargs.pop("dtype", None) or config.dtype or "auto"
+        rest = {name: value for name, value in kwargs.items() if name not in hub}
+        loaded = cls._assemble(config, trained, dtype, hub, *args, **rest)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.config.name_or_path = model.name_or_path = str(path)
+        return loaded
+
+    @classmethod
+    def _assemble(
+        cls, config: Any, trained: dict[str, torch.Tensor], dtype: Any, hub: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """A model of `config` from the pretrained backbones and the `trained` tensors, which have the last word."""
+        prefix = cls._headless_prefix
+        elsewhere = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
+        tensors: dict[str, torch.Tensor] = {}
+        for backbone in cls._backbones:
+            if backbone.id(config):
+                part = backbone.load(config, dtype, **elsewhere)
+                dtype = part.dtype if dtype == "auto" else dtype
+                tensors |= {f"{prefix}{backbone.module}.{key}": value for key, value in part.state_dict().items()}
+        stem = f"{cls.base_model_prefix}."
+        tensors |= {f"{prefix}{key.removeprefix(stem)}": value for key, value in trained.items()}
+        loaded = super().from_pretrained(None, *args, config=config, state_dict=tensors, dtype=dtype, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_backbones()
+        return loaded
+
+    @classmethod
+    def _saved_tensors(cls, path: Any, hub: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Everything trained is in one file: an adapter is far below the size at which transformers shards."""
+        return load_file(cached_file(path, "model.safetensors", **hub))
+
+
+def pinned_revision(source: str, revision: str | None, **hub: Any) -> str | None:
+    """The commit that `revision` of a Hub repository means now, or the fingerprint of a local folder."""
+    if Path(source).is_dir():
+        return fingerprint(source)
+    # A cached file lies in snapshots/<commit>/, with and without the network.
+    return Path(cached_file(source, "config.json", revision=revision, **hub)).parent.name
+
+
+def fingerprint(folder: str | Path) -> str:
+    """SHA-256 over the names, sizes, first and last mebibyte of a folder's safetensors files.
+
+    Raises `FileNotFoundError` when there are none.
+    """
+    files = sorted(Path(folder).glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"'{folder}' holds no safetensors weights; convert the checkpoint first")
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size} ".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(2**20))
+            stream.seek(max(size - 2**20, 0))
+            digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _check_fingerprint(folder: str, expected: str | None) -> None:
+    if expected is not None and fingerprint(folder) != expected:
+        raise ValueError(
+            f"the weights in '{folder}' are not those this checkpoint was trained on; restore them, or accept "
+            f"others by passing the revision of this backbone as None"
+        )
+
+
+def _self_contained(config: Any, backbones: tuple[Backbone, ...]) -> Any:
+    """A copy of `config` that names no other checkpoint."""
+    config = copy.deepcopy(config)
+    for backbone in backbones:
+        setattr(config, f"{backbone.name}_model_id", None)
+        setattr(config, f"{backbone.name}_model_revision", None)
+    return config
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silences the loading report: what it would say is checked by the caller."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

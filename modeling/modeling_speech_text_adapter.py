@@ -1,0 +1,426 @@
+"""SLM (arXiv 2310.00230): speech encoder, trained adapter, LLM.
+
+Shapes: B prompts, C clips of the whole batch, n extracted features, F encoder frames, A speech embeddings after
+reduction, T tokens, D width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import ModelOutput
+
+from ..configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
+from .modeling_frozen_backbones import Backbone, FrozenBackbonesMixin, pinned_revision, quiet_loading
+from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy, mean_over_items
+from .modeling_padding_safe_encoders import encode_speech, frame_mask, make_padding_safe
+from .modeling_speech_adapter import SpeechAdapter, embedding_statistics
+
+SPEECH_INPUTS = ("input_features", "input_features_mask")
+
+
+def _language_model_class(config: PreTrainedConfig) -> Any:
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def _encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+SPEECH_ENCODER = Backbone("audio_tower", "audio", lambda config: AutoModel, _encoder_of)
+LANGUAGE_MODEL = Backbone("language_model", "text", _language_model_class, lambda model: model)
+
+
+class SpeechTextAdapterPreTrainedModel(PreTrainedModel):
+    config: SpeechTextAdapterConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    input_modalities = ("audio", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["AdapterLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, SpeechAdapter):
+            init.ones_(module.output_scale)
+            init.zeros_(module.output_shift)
+
+
+class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedModel):
+    """The speech encoder, the adapter and the LLM, without a loss.
+
+    The LLM is kept whole, head included, so that whatever its family does between the last hidden state and the
+    logits is done by its own code.
+    """
+
+    _backbones = (SPEECH_ENCODER, LANGUAGE_MODEL)
+
+    def __init__(self, config: SpeechTextAdapterConfig) -> None:
+        super().__init__(config)
+        self.audio_tower = SPEECH_ENCODER.build(config)
+        make_padding_safe(self.audio_tower)
+        self.language_model = LANGUAGE_MODEL.build(config)
+        self.adapter = SpeechAdapter(config, self.get_input_embeddings().weight.shape[1])
+        self.post_init()
+        self.freeze_backbones()
+        self._encoder_is_trained = any(parameter.requires_grad for parameter in self.audio_tower.parameters())
+        self.train(self.training)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def train(self, mode: bool = True) -> "SpeechTextAdapterModel":
+        """A frozen encoder stays in evaluation mode: no dropout, no SpecAugment."""
+        super().train(mode)
+        if not self._encoder_is_trained:
+            self.audio_tower.eval()
+        return self
+
+    def encode_audio(self, input_features: Tensor, input_features_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the speech encoder: hidden states [C, F, D] and valid frames [C]."""
+        config = self.config
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_is_trained):
+            return encode_speech(
+                self.audio_tower,
+                input_features,
+                input_features_mask,
+                config.encoding,
+                config.frame_kernel,
+                config.frame_stride,
+            )
+
+    def get_audio_features(
+        self, input_features: Tensor, input_features_mask: Tensor, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """`last_hidden_state`: encoder frames [C, F, D]; `pooler_output`: valid speech embeddings [sum A, D]."""
+        frames, lengths = self.encode_audio(input_features, input_features_mask)
+        embeddings, embedding_lengths = self.adapter(frames, lengths)
+        valid = embeddings[frame_mask(embedding_lengths, embeddings.shape[1])]
+        return BaseModelOutputWithPooling(last_hidden_state=frames, pooler_output=valid)
+
+    def merge(
+        self,
+        input_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        input_features: Tensor | None,
+        input_features_mask: Tensor | None,
+    ) -> Tensor:
+        """Prompt embeddings [B, T, D] with speech where the placeholders stand.
+
+        Raises `ValueError` when the number of placeholders is not that of the speech embeddings.
+        """
+        placeholders = None if input_ids is None else input_ids == self.config.audio_token_id  # [B, T]
+        if inputs_embeds is None:
+            # The placeholder may lie outside the LLM's table.
+            inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
+        if input_features is None:
+            return inputs_embeds
+        if placeholders is None:
+            raise ValueError("speech was given with inputs_embeds alone; pass input_ids, whose placeholders say where")
+        if input_features_mask is None:
+            raise ValueError("input_features came without input_features_mask; the processor returns both")
+        speech = self.get_audio_features(input_features, input_features_mask).pooler_output
+        if int(placeholders.sum()) != len(speech):
+            raise ValueError(
+                f"the prompts hold {int(placeholders.sum())} audio placeholders for {len(speech)} speech embeddings; "
+                f"make both with one processor, whose reduction is that of the model"
+            )
+        return inputs_embeds.masked_scatter(placeholders[..., None], speech.to(inputs_embeds.dtype))
+
+    def run_language_model(self, headless: bool, **kwargs: Any) -> ModelOutput:
+        """Runs the LLM; `headless` leaves out what turns hidden states into logits.
+
+        An encoder-decoder's hidden states are those of its decoder.
+        """
+        if not headless:
+            return self.language_model(**kwargs)
+        if not self.config.is_encoder_decoder:
+            return self.language_model.base_model(**kwargs)
+        return self._run_encoder_decoder(**kwargs)
+
+    def _run_encoder_decoder(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        encoded = self.language_model.get_encoder()(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+        return self.language_model.get_decoder()(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=encoded.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            **kwargs,
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """The LLM's last hidden states [B, T, D] (of its decoder, given `decoder_input_ids`, if it has one).
+
+        Args:
+            input_ids: [B, T], with one placeholder for each speech embedding.
+            input_features: samples [C, n], or log-mel [C, n, M] ([C, M, n] for Whisper), clips in prompt order.
+            input_features_mask: [C, n].
+            attention_mask: [B, T], padded on either side.
+        """
+        inputs_embeds = self.merge(input_ids, inputs_embeds, input_features, input_features_mask)
+        return self.run_language_model(True, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
+
+
+class SpeechTextAdapterForConditionalGeneration(
+    FrozenBackbonesMixin, SpeechTextAdapterPreTrainedModel, GenerationMixin
+):
+    """The model with the LLM's own head, the loss and `generate`."""
+
+    _backbones = (SPEECH_ENCODER, LANGUAGE_MODEL)
+    _headless_prefix = "model."
+
+    def __init__(self, config: SpeechTextAdapterConfig) -> None:
+        super().__init__(config)
+        self.model = SpeechTextAdapterModel(config)
+        self.post_init()
+        self.model.freeze_backbones()
+
+    @classmethod
+    def from_backbones(
+        cls,
+        audio_model_id: str,
+        text_model_id: str,
+        *,
+        audio_model_revision: str | None = None,
+        text_model_revision: str | None = None,
+        dtype: Any = "auto",
+        hub: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> "SpeechTextAdapterForConditionalGeneration":
+        """A model of two pretrained backbones and an adapter with random weights.
+
+        Args:
+            audio_model_id, text_model_id: Hub id or folder; revisions are resolved to commits and kept.
+            dtype: of the backbones and the adapter; "auto" takes that of the speech encoder's checkpoint.
+            hub: arguments of every download, such as `token` or `cache_dir`.
+            **fields: of `SpeechTextAdapterConfig`.
+        """
+        hub = hub or {}
+        ids = {
+            "audio_model_id": audio_model_id,
+            "audio_model_revision": pinned_revision(audio_model_id, audio_model_revision, **hub),
+            "text_model_id": text_model_id,
+            "text_model_revision": pinned_revision(text_model_id, text_model_revision, **hub),
+        }
+        config = cls.config_class(
+            audio_config=AutoConfig.from_pretrained(audio_model_id, revision=audio_model_revision, **hub),
+            text_config=AutoConfig.from_pretrained(text_model_id, revision=text_model_revision, **hub),
+            **ids,
+            **fields,
+        )
+        with quiet_loading():  # the adapter is missing, as it should be
+            model = cls._assemble(config, {}, dtype, hub)
+        model._ask_backbones()
+        return model
+
+    def _ask_backbones(self) -> None:
+        """Fills in what only the pretrained weights or their code can tell."""
+        kernel, stride = frame_formula(self.model.audio_tower)
+        self.config.frame_kernel, self.config.frame_stride = kernel, stride
+        self.config.linear_head = self._head_is_linear()
+        self.model.adapter.match(embedding_statistics(self.get_input_embeddings()))
+
+    @torch.no_grad()
+    def _head_is_linear(self) -> bool:
+        """Whether the LLM's logits are exactly its output embedding applied to its last hidden state."""
+        head = self.get_output_embeddings()
+        if not isinstance(head, nn.Linear):
+            return False
+        tokens = torch.arange(1, 4, device=self.device)[None]
+        given = {"inputs_embeds": self.get_input_embeddings()(tokens)}
+        if self.config.is_encoder_decoder:
+            given["decoder_input_ids"] = tokens
+        logits = self.model.run_language_model(False, **given).logits
+        hidden_states = self.model.run_language_model(True, **given).last_hidden_state
+        return torch.allclose(logits, head(hidden_states), rtol=1e-4, atol=1e-4)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.model.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.model.language_model.set_output_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_logits: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Next-token cross-entropy of `labels`, or logits.
+
+        Args:
+            input_ids, input_features, input_features_mask, attention_mask: as in `SpeechTextAdapterModel`.
+            labels: [B, T] aligned with `input_ids` for a causal LLM; [B, T of the answer] for an encoder-decoder.
+                -100 where nothing is asked.
+            return_logits: with labels, compute logits [B, T, V] too. Without labels they always come.
+            num_items_in_batch: supervised tokens of the whole optimizer step; the loss is the sum divided by it.
+        """
+        inputs_embeds = self.model.merge(input_ids, inputs_embeds, input_features, input_features_mask)
+        given = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, **kwargs}
+        if labels is not None and self.config.is_encoder_decoder and kwargs.get("decoder_input_ids") is None:
+            given["decoder_input_ids"] = self._shifted(labels)
+        if labels is None or return_logits:
+            return self._with_logits(given, labels, num_items_in_batch, logits_to_keep)
+        if self.config.linear_head:
+            return self._without_logits(given, labels, num_items_in_batch)
+        return self._with_supervised_logits(given, labels, num_items_in_batch)
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        return self.model.language_model.prepare_decoder_input_ids_from_labels(labels=labels)
+
+    def _aligned(self, labels: Tensor) -> Tensor:
+        """[B, T] for each position the token that follows it."""
+        if self.config.is_encoder_decoder:
+            return labels
+        return nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+
+    def _with_logits(
+        self,
+        given: dict[str, Any],
+        labels: Tensor | None,
+        num_items: Tensor | int | None,
+        logits_to_keep: int | Tensor,
+    ) -> ModelOutput:
+        if not self.config.is_encoder_decoder:
+            given["logits_to_keep"] = logits_to_keep
+        output = self.model.run_language_model(False, **given)
+        if labels is not None:
+            targets = self._aligned(labels)
+            keep = targets != IGNORED
+            total = logits_cross_entropy(output.logits[keep], targets[keep])
+            output["loss"] = mean_over_items(total, labels, num_items)
+        return output
+
+    def _without_logits(self, given: dict[str, Any], labels: Tensor, num_items: Tensor | int | None) -> ModelOutput:
+        output = self.model.run_language_model(True, **given)
+        targets, head = self._aligned(labels), self.get_output_embeddings()
+        keep = targets != IGNORED
+        total = linear_cross_entropy(output.last_hidden_state[keep], head.weight, targets[keep], head.bias)
+        return SpeechTextOutput(loss=mean_over_items(total, labels, num_items))
+
+    def _with_supervised_logits(
+        self, given: dict[str, Any], labels: Tensor, num_items: Tensor | int | None
+    ) -> ModelOutput:
+        """For heads that are more than a matrix: the LLM's own logits, at the positions some row supervises."""
+        targets = self._aligned(labels)
+        if not self.config.is_encoder_decoder:
+            kept = (targets != IGNORED).any(0).nonzero()[:, 0]
+            given["logits_to_keep"], targets = kept, targets[:, kept]
+        logits = self.model.run_language_model(False, **given).logits
+        keep = targets != IGNORED
+        return SpeechTextOutput(
+            loss=mean_over_items(logits_cross_entropy(logits[keep], targets[keep]), labels, num_items)
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Tokens after the prompt for a causal LLM, prompt included; the answer for an encoder-decoder.
+
+        Every option of transformers' `generate` is understood.
+        """
+        speech = {"input_features": input_features, "input_features_mask": input_features_mask}
+        if not self.config.is_encoder_decoder:
+            return super().generate(inputs, **speech, **kwargs)
+        input_ids = kwargs.pop("input_ids", inputs)
+        inputs_embeds = self.model.merge(input_ids, kwargs.pop("inputs_embeds", None), **speech)
+        return self.model.language_model.generate(inputs_embeds=inputs_embeds, **kwargs)
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Beams repeat a prompt; the clips of one prompt must then be repeated together."""
+        speech = {name: kwargs.pop(name) for name in SPEECH_INPUTS if kwargs.get(name) is not None}
+        if speech and expand_size > 1:
+            order = self._clip_order(input_ids, speech["input_features_mask"], expand_size)
+            speech = {name: tensor[order] for name, tensor in speech.items()}
+        input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)
+        return input_ids, {**kwargs, **speech}
+
+    def _clip_order(self, input_ids: Tensor, input_features_mask: Tensor, expand_size: int) -> Tensor:
+        """Indices of clips such that each prompt's clips come together, `expand_size` times."""
+        config = self.config
+        frames = (input_features_mask.sum(-1) - config.frame_kernel) // config.frame_stride + 1
+        clip_ends = self.model.adapter.reduced_lengths(frames).cumsum(0)
+        prompt_ends = (input_ids == config.audio_token_id).sum(-1).cumsum(0)
+        prompt_of_clip = torch.searchsorted(prompt_ends, clip_ends)
+        clips = [torch.nonzero(prompt_of_clip == prompt)[:, 0] for prompt in range(len(input_ids))]
+        return torch.cat([clip for clip in clips for _ in range(expand_size)])
+
+
+@dataclass
+class SpeechTextOutput(ModelOutput):
+    """What training returns: the loss, and no logits, which were never computed."""
+
+    loss: Tensor | None = None
+
+
+def frame_formula(encoder: PreTrainedModel) -> tuple[int, int]:
+    """Kernel and stride of `F = (n - kernel) // stride + 1`, asked of the encoder's own length function.
+
+    Raises `ValueError` for an encoder without one; the configuration's fields can then be set by hand.
+    """
+    lengths = getattr(encoder, "_get_feat_extract_output_lengths", None)
+    if lengths is None:
+        raise ValueError(
+            f"{type(encoder).__name__} does not tell how many frames it makes; set frame_kernel and frame_stride"
+        )
+    frames = lengths(torch.arange(1, 4000))
+    kernel = int((frames < 1).sum()) + 1
+    return kernel, int((frames < 2).sum()) + 1 - kernel
+
+
+__all__ = ["SpeechTextAdapterForConditionalGeneration", "SpeechTextAdapterModel", "SpeechTextAdapterPreTrainedModel"]

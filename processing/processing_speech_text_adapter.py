@@ -1,0 +1,349 @@
+"""Audio, prompts and answers in; model inputs out. Saved beside a speech-text adapter.
+
+Shapes: B prompts, C clips of the whole batch, n extracted features (samples or mel frames), A speech embeddings,
+T tokens.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .audio_loading import AudioError, load_audio
+from .chat_templates import audio_chat_template
+
+IGNORED = -100
+AUDIO_MARK = "{audio}"
+DEFAULT_PROMPTS = {"asr": "Transcribe the speech. {audio}"}
+_CHAT_SOURCES = ("audio", "path", "url")
+
+
+class SpeechTextAdapterProcessor(ProcessorMixin):
+    """Prepares prompts with speech anywhere in them, and decodes answers.
+
+    > Parts
+
+    feature_extractor, tokenizer: those of the two backbones.
+    chat_template (`str`): Jinja; what it writes is what the LLM reads, no special token is added to it.
+
+    > Prompts
+
+    audio_token (`str`): placeholder; it is repeated once for each speech embedding of its clip.
+    prompts (`dict[str, str]`): a named instruction each, `{audio}` marking where the speech goes.
+    is_encoder_decoder (`bool`): whether the answer has a sequence of its own or follows the prompt.
+
+    > Speech
+
+    frame_kernel, frame_stride, reduction_ratio (`int`): as in the model's configuration.
+    encoding (`str`): `"clip"` or `"window"`, as there.
+    chunk_seconds (`float`, *optional*): longer audio is cut into chunks whose embeddings are laid end to end; an
+        encoder with a fixed window is always cut at its window.
+    max_audio_seconds (`float`, *optional*): a longer clip is refused.
+    """
+
+    text_kwargs = {"padding": True, "add_special_tokens": False}
+
+    def __init__(
+        self,
+        feature_extractor: Any,
+        tokenizer: Any,
+        chat_template: str | None = None,
+        audio_token: str = "<|audio|>",
+        prompts: dict[str, str] | None = None,
+        is_encoder_decoder: bool = False,
+        frame_kernel: int = 400,
+        frame_stride: int = 320,
+        reduction_ratio: int = 4,
+        encoding: str = "clip",
+        chunk_seconds: float | None = None,
+        max_audio_seconds: float | None = None,
+    ) -> None:
+        if audio_token not in tokenizer.get_vocab():
+            tokenizer.add_special_tokens(
+                {"additional_special_tokens": [audio_token]}, replace_extra_special_tokens=False
+            )
+        self.audio_token, self.audio_token_id = audio_token, tokenizer.convert_tokens_to_ids(audio_token)
+        self.prompts = dict(DEFAULT_PROMPTS if prompts is None else prompts)
+        self.is_encoder_decoder, self.encoding = is_encoder_decoder, encoding
+        self.frame_kernel, self.frame_stride = frame_kernel, frame_stride
+        self.reduction_ratio = reduction_ratio
+        self.chunk_seconds, self.max_audio_seconds = chunk_seconds, max_audio_seconds
+        chat_template = chat_template or audio_chat_template(tokenizer, audio_token, is_encoder_decoder)
+        super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def from_model_config(
+        cls, config: PreTrainedConfig, hub: dict[str, Any] | None = None, **fields: Any
+    ) -> "SpeechTextAdapterProcessor":
+        """The processor of a model that `from_backbones` made.
+
+        Also tells `config` the id of the placeholder, so call it before training and saving.
+
+        Args:
+            config: a `SpeechTextAdapterConfig` that names its backbones.
+            hub: arguments of every download, such as `token`.
+            **fields: arguments of the constructor.
+        """
+        extractor = AutoFeatureExtractor.from_pretrained(
+            config.audio_model_id, **_pin(config.audio_model_id, config.audio_model_revision), **(hub or {})
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            config.text_model_id, **_pin(config.text_model_id, config.text_model_revision), **(hub or {})
+        )
+        shared = ("is_encoder_decoder", "frame_kernel", "frame_stride", "reduction_ratio", "encoding")
+        processor = cls(extractor, tokenizer, **{name: getattr(config, name) for name in shared}, **fields)
+        config.audio_token_id = processor.audio_token_id
+        return processor
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples a second that the encoder wants."""
+        return self.feature_extractor.sampling_rate
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
+
+    # ---- audio -----------------------------------------------------------------------------------------------------
+
+    def prepare_inputs_layout(self, text: Any = None, audio: Any = None, **kwargs: Any) -> tuple[Any, Any, Any, Any]:
+        text = [text] if isinstance(text, str) else None if text is None else list(text)
+        if audio is not None:
+            rate = kwargs.get("sampling_rate") or kwargs.get("audio_kwargs", {}).get("sampling_rate")
+            audio = [self._load(source, rate, index) for index, source in enumerate(_as_list(audio))]
+        return None, text, None, audio
+
+    def _load(self, source: Any, rate: int | None, index: int) -> np.ndarray:
+        """One clip [S] at the encoder's rate, within the configured limits."""
+        name = source if isinstance(source, str) else f"clip {index}"
+        clip = load_audio(source, self.sampling_rate, source_sampling_rate=rate, name=str(name))
+        seconds = len(clip) / self.sampling_rate
+        if self.max_audio_seconds is not None and seconds > self.max_audio_seconds:
+            raise AudioError(
+                f"{name}: {seconds:.2f} s is longer than max_audio_seconds={self.max_audio_seconds}. "
+                f"Cut it, or raise the limit"
+            )
+        if len(clip) < self.minimum_samples:
+            raise AudioError(
+                f"{name}: {len(clip)} samples are too few; this encoder needs {self.minimum_samples}. Leave it out"
+            )
+        return clip
+
+    @property
+    def window_samples(self) -> int | None:
+        """Samples of the encoder's fixed window; `None` for an encoder that takes any length."""
+        return getattr(self.feature_extractor, "n_samples", None)
+
+    def chunks(self, clip: np.ndarray) -> list[np.ndarray]:
+        """Cuts one clip [S]. What is left at the end is dropped where it is too short for a single frame."""
+        limits = [self.window_samples, round(self.chunk_seconds * self.sampling_rate) if self.chunk_seconds else None]
+        size = min((limit for limit in limits if limit), default=len(clip))
+        pieces = [clip[start : start + size] for start in range(0, len(clip), size)]
+        return [piece for piece in pieces if len(piece) >= self.minimum_samples]
+
+    def extract(self, chunk: np.ndarray) -> tuple[np.ndarray, int]:
+        """Features of one chunk, alone, so that no neighbor can change them; and how many of them are valid."""
+        padding = "max_length" if self.encoding == "window" and self.window_samples else False
+        extracted = self.feature_extractor(
+            chunk, sampling_rate=self.sampling_rate, padding=padding, return_attention_mask=True, return_tensors="np"
+        )
+        features = extracted[self.feature_extractor.model_input_names[0]][0]
+        if padding:
+            return features, len(chunk) // self.feature_extractor.hop_length
+        return features, features.shape[self.time_axis]
+
+    @cached_property
+    def time_axis(self) -> int:
+        """Which axis of the features is time: the one that grows with the clip."""
+        short, long = (self._silence_features(self.sampling_rate // part).shape for part in (4, 2))
+        return next(axis for axis in range(len(short)) if short[axis] != long[axis])
+
+    @cached_property
+    def minimum_samples(self) -> int:
+        """The shortest clip of which the encoder makes a frame, in samples."""
+        return 1 + bisect_left(range(1, self.sampling_rate), True, key=self._makes_a_frame)
+
+    def _silence_features(self, samples: int) -> np.ndarray:
+        silence = np.zeros(samples, dtype=np.float32)
+        extracted = self.feature_extractor(
+            silence, sampling_rate=self.sampling_rate, padding=False, return_tensors="np"
+        )
+        return extracted[self.feature_extractor.model_input_names[0]][0]
+
+    def _makes_a_frame(self, samples: int) -> bool:
+        try:
+            return self.frames(self._silence_features(samples).shape[self.time_axis]) >= 1
+        except (RuntimeError, ValueError):  # how feature extractors answer audio below one analysis window
+            return False
+
+    def frames(self, features: int) -> int:
+        """Encoder frames that come from so many features."""
+        return (features - self.frame_kernel) // self.frame_stride + 1
+
+    def embeddings(self, features: int) -> int:
+        """Speech embeddings that come from so many features."""
+        return -(-self.frames(features) // self.reduction_ratio)
+
+    def _process_audio(self, audio: list[np.ndarray], **kwargs: Any) -> tuple[dict[str, Any], list[str]]:
+        """Padded features of all chunks of all clips, and for each clip the text that replaces its placeholder."""
+        extracted = [[self.extract(chunk) for chunk in self.chunks(clip)] for clip in audio]
+        counts = [sum(self.embeddings(valid) for _, valid in clip) for clip in extracted]
+        features, valid = zip(*(pair for clip in extracted for pair in clip), strict=True)
+        padded = {
+            "input_features": _pad(features, self.time_axis),
+            "input_features_mask": _masks(valid, max(chunk.shape[self.time_axis] for chunk in features)),
+        }
+        return padded, [self.audio_token * count for count in counts]
+
+    # ---- prompts and answers ---------------------------------------------------------------------------------------
+
+    def messages(self, task: str, *clips: Any) -> list[dict[str, Any]]:
+        """The conversation of a named prompt, each `{audio}` of it followed by the next of `clips`.
+
+        Raises `ValueError` for an unknown task or a wrong number of clips.
+        """
+        if task not in self.prompts:
+            raise ValueError(f"there is no prompt '{task}'; this processor has {', '.join(sorted(self.prompts))}")
+        texts = self.prompts[task].split(AUDIO_MARK)
+        if len(texts) - 1 != len(clips):
+            raise ValueError(f"prompt '{task}' takes {len(texts) - 1} clips, {len(clips)} were given")
+        content: list[dict[str, Any]] = []
+        for text, clip in zip(texts, [*clips, None], strict=True):
+            content += [{"type": "text", "text": text}] if text else []
+            content += [] if clip is None else [{"type": "audio", "audio": clip}]
+        return [{"role": "user", "content": content}]
+
+    def prompt(self, task: str) -> str:
+        """The text of a named prompt as the LLM reads it, with one placeholder for each clip."""
+        clips = [""] * self.prompts.get(task, "").count(AUDIO_MARK)
+        return super().apply_chat_template(self.messages(task, *clips), add_generation_prompt=True)
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; audio may be anything that `load_audio` takes, and faults in it are named by it."""
+        if kwargs.get("tokenize"):
+            batched = bool(conversation) and isinstance(conversation[0], Sequence)
+            chats = [self._with_loaded_audio(chat) for chat in (conversation if batched else [conversation])]
+            conversation = chats if batched else chats[0]
+        return super().apply_chat_template(conversation, *args, **kwargs)
+
+    def _with_loaded_audio(self, conversation: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**turn, "content": [self._with_samples(item) for item in turn["content"]]}
+            if isinstance(turn.get("content"), list)
+            else turn
+            for turn in conversation
+        ]
+
+    def _with_samples(self, item: dict[str, Any]) -> dict[str, Any]:
+        if item.get("type") != "audio":
+            return item
+        source = next((item[key] for key in _CHAT_SOURCES if item.get(key) is not None), None)
+        if source is None:
+            raise AudioError(f"a message holds audio without a source; give one of {', '.join(_CHAT_SOURCES)}")
+        return {"type": "audio", "audio": load_audio(source, self.sampling_rate)}
+
+    def __call__(
+        self,
+        text: str | list[str] | None = None,
+        audio: Any = None,
+        targets: str | list[str] | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Prompts [B] whose placeholders are filled by `audio`, a flat list of clips [C] in prompt order.
+
+        Args:
+            text: prompts, from `prompt`, `apply_chat_template` or written by hand.
+            audio: whatever `load_audio` takes: paths, arrays (at `sampling_rate`), dictionaries.
+            targets: answers [B] to learn. `labels` then come too: -100 on the prompt and on padding, the end token
+                included. For a causal LLM the answers are appended to the prompts.
+            padding_side: "left" or "right"; by default right with targets, and as the tokenizer says without.
+
+        Returns:
+            `input_ids`, `attention_mask` [B, T]; `input_features` and `input_features_mask` [C, n]; `labels`.
+
+        Raises:
+            ValueError: the number of placeholders is not the number of clips. AudioError: a clip cannot be used.
+        """
+        if targets is None:
+            return super().__call__(text=text, audio=audio, **kwargs)
+        targets = [targets] if isinstance(targets, str) else list(targets)
+        side = kwargs.pop("padding_side", "right")
+        tensors = kwargs.pop("return_tensors", None)
+        batch = super().__call__(text=text, audio=audio, **{**kwargs, "padding": False})
+        if len(targets) != len(batch["input_ids"]):
+            raise ValueError(f"{len(targets)} targets were given for {len(batch['input_ids'])} prompts")
+        self._append(batch, targets, side)
+        return BatchFeature(batch, tensor_type=tensors)
+
+    def _append(self, batch: BatchFeature, targets: list[str], side: str) -> None:
+        prompts = [list(ids) for ids in batch["input_ids"]]
+        answers = [[*ids, self.tokenizer.eos_token_id] for ids in self._tokens(targets)]
+        if self.is_encoder_decoder:
+            sequences, labels = prompts, answers
+        else:
+            sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+            labels = [[IGNORED] * len(prompt) + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        batch["input_ids"] = _pad_lists(sequences, self.padding_id, side)
+        batch["attention_mask"] = _pad_lists([[1] * len(sequence) for sequence in sequences], 0, side)
+        # A decoder's labels are padded at their end, whatever the side of the prompts.
+        batch["labels"] = _pad_lists(labels, IGNORED, "right" if self.is_encoder_decoder else side)
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    @property
+    def padding_id(self) -> int:
+        """The padding token, or where there is none the end token; either is masked."""
+        tokenizer = self.tokenizer
+        return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+    def decode_answers(self, generated: torch.Tensor, input_ids: torch.Tensor | None = None) -> list[str]:
+        """Texts of what `generate` returned, without the prompts `input_ids` [B, T] that a causal LLM repeats."""
+        if not self.is_encoder_decoder and input_ids is not None:
+            generated = generated[:, input_ids.shape[1] :]
+        return [text.strip() for text in self.tokenizer.batch_decode(generated, skip_special_tokens=True)]
+
+
+def _pin(source: str, revision: str | None) -> dict[str, Any]:
+    """A folder's revision is a fingerprint, which loading functions would not understand."""
+    return {} if os.path.isdir(source) else {"revision": revision}
+
+
+def _as_list(audio: Any) -> list[Any]:
+    """One clip or several, nested or flat, as a flat list of clips."""
+    if not isinstance(audio, (list, tuple)) or (audio and isinstance(audio[0], (int, float))):
+        return [audio]
+    return [clip for item in audio for clip in (item if isinstance(item, (list, tuple)) else [item])]
+
+
+def _pad(features: Sequence[np.ndarray], time_axis: int) -> np.ndarray:
+    """Stacks [n, M] (or [M, n], or [n]) along a new first axis, zeros at the end of time."""
+    longest = max(chunk.shape[time_axis] for chunk in features)
+    widths = [[(0, 0)] * chunk.ndim for chunk in features]
+    for chunk, width in zip(features, widths, strict=True):
+        width[time_axis] = (0, longest - chunk.shape[time_axis])
+    return np.stack([np.pad(chunk, width) for chunk, width in zip(features, widths, strict=True)]).astype(np.float32)
+
+
+def _masks(valid: Sequence[int], size: int) -> np.ndarray:
+    """[C] counts -> [C, size] ones and zeros."""
+    return (np.arange(size) < np.asarray(valid)[:, None]).astype(np.int64)
+
+
+def _pad_lists(rows: list[list[int]], value: int, side: str) -> list[list[int]]:
+    if side not in ("left", "right"):
+        raise ValueError(f"padding_side is '{side}'; choose 'left' or 'right'")
+    longest = max(map(len, rows))
+    if side == "left":
+        return [[value] * (longest - len(row)) + row for row in rows]
+    return [row + [value] * (longest - len(row)) for row in rows]
+
+
+__all__ = ["SpeechTextAdapterProcessor"]
