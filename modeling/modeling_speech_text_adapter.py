@@ -50,6 +50,7 @@ class SpeechTextAdapterPreTrainedModel(PreTrainedModel):
     input_modalities = ("audio", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["AdapterLayer"]
+    _keep_in_fp32_modules_strict = ["adapter"]  # it is trained, also beside half-precision backbones
     _skip_keys_device_placement = ["past_key_values"]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -181,6 +182,7 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         **kwargs: Any,
     ) -> ModelOutput:
@@ -191,9 +193,12 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
             input_features: samples [C, n], or log-mel [C, n, M] ([C, M, n] for Whisper), clips in prompt order.
             input_features_mask: [C, n].
             attention_mask: [B, T], padded on either side.
+            position_ids: [B, T]; counted from the first token that is not padding where not given.
         """
-        inputs_embeds = self.merge(input_ids, inputs_embeds, input_features, input_features_mask)
-        return self.run_language_model(True, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
+        given = {"inputs_embeds": self.merge(input_ids, inputs_embeds, input_features, input_features_mask), **kwargs}
+        if not self.config.is_encoder_decoder:
+            given["position_ids"] = _positions(attention_mask, position_ids, kwargs.get("past_key_values"))
+        return self.run_language_model(True, attention_mask=attention_mask, **given)
 
 
 class SpeechTextAdapterForConditionalGeneration(
@@ -287,6 +292,7 @@ class SpeechTextAdapterForConditionalGeneration(
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         return_logits: bool | None = None,
@@ -305,6 +311,8 @@ class SpeechTextAdapterForConditionalGeneration(
         """
         inputs_embeds = self.model.merge(input_ids, inputs_embeds, input_features, input_features_mask)
         given = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, **kwargs}
+        if not self.config.is_encoder_decoder:
+            given["position_ids"] = _positions(attention_mask, position_ids, kwargs.get("past_key_values"))
         if labels is not None and self.config.is_encoder_decoder and kwargs.get("decoder_input_ids") is None:
             given["decoder_input_ids"] = self._shifted(labels)
         if labels is None or return_logits:
@@ -406,6 +414,13 @@ class SpeechTextOutput(ModelOutput):
     """What training returns: the loss, and no logits, which were never computed."""
 
     loss: Tensor | None = None
+
+
+def _positions(attention_mask: Tensor | None, position_ids: Tensor | None, cache: Any) -> Tensor | None:
+    """[B, T] positions that do not count padding on the left; LLMs with learned positions would."""
+    if position_ids is not None or cache is not None or attention_mask is None or attention_mask.ndim != 2:
+        return position_ids
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
 def frame_formula(encoder: PreTrainedModel) -> tuple[int, int]:

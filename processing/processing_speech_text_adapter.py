@@ -5,6 +5,7 @@ T tokens.
 """
 
 import os
+import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
@@ -172,9 +173,11 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
 
     def _silence_features(self, samples: int) -> np.ndarray:
         silence = np.zeros(samples, dtype=np.float32)
-        extracted = self.feature_extractor(
-            silence, sampling_rate=self.sampling_rate, padding=False, return_tensors="np"
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a single frame has no variance
+            extracted = self.feature_extractor(
+                silence, sampling_rate=self.sampling_rate, padding=False, return_tensors="np"
+            )
         return extracted[self.feature_extractor.model_input_names[0]][0]
 
     def _makes_a_frame(self, samples: int) -> bool:

@@ -1,0 +1,119 @@
+"""Corpora of recordings with labels, and the examples that training and evaluation make of them.
+
+A corpus is a folder with `metadata.jsonl` (one JSON object a line: `audio`, a path below the folder, and any labels)
+or whatever `datasets.load_dataset` reads. Audio stays undecoded until a processor asks for it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Audio, Dataset, concatenate_datasets, load_dataset
+
+from .synthetic_corpus import RECIPES, build_synthetic_corpus
+
+METADATA = "metadata.jsonl"
+SYNTHETIC = "synthetic:"
+
+
+def load_corpus(source: str | Path, split: str | None = None, columns: Mapping[str, str] | None = None) -> Dataset:
+    """A corpus as a data set with at least the columns `id` and `audio` (a path, or bytes with a path).
+
+    Args:
+        source: folder with `metadata.jsonl`; or the id or folder of a data set, where `id:configuration` picks one;
+            or `synthetic:NAME`, a recipe of this package, which is spoken on first use.
+        split: keeps the rows of a `split` column, or the data set's split ("train" by default there).
+        columns: our name of a column -> its name in the corpus, for instance `{"transcript": "sentence"}`.
+
+    Raises:
+        FileNotFoundError: an audio file that the metadata names does not exist.
+        ValueError: there is no audio column, no row, or a column named in `columns` is missing.
+    """
+    folder = Path(source)
+    if str(source).startswith(SYNTHETIC):
+        folder = _speak(str(source).removeprefix(SYNTHETIC))
+    rows = _from_folder(folder, split) if (folder / METADATA).is_file() else _from_hub(str(source), split)
+    for ours, theirs in (columns or {}).items():
+        if theirs not in rows.column_names:
+            raise ValueError(f"'{source}' has no column '{theirs}'; it has {', '.join(rows.column_names)}")
+        rows = rows.rename_column(theirs, ours)
+    if "audio" not in rows.column_names:
+        raise ValueError(
+            f"'{source}' has no column 'audio'; it has {', '.join(rows.column_names)}: name it in columns"
+        )
+    if not len(rows):
+        raise ValueError(f"'{source}' has no rows" + (f" of split '{split}'" if split else ""))
+    if "id" not in rows.column_names:
+        rows = rows.add_column("id", [f"{folder.name}-{index:06d}" for index in range(len(rows))])
+    return rows
+
+
+def _speak(recipe: str) -> Path:
+    if recipe not in RECIPES:
+        raise ValueError(f"there is no synthetic corpus '{recipe}'; choose one of {', '.join(sorted(RECIPES))}")
+    return build_synthetic_corpus(RECIPES[recipe])
+
+
+def _from_folder(folder: Path, split: str | None) -> Dataset:
+    lines = (folder / METADATA).read_text(encoding="utf-8").splitlines()
+    records = [_with_path(json.loads(line), folder) for line in lines if line.strip()]
+    kept = [record for record in records if split is None or record.get("split") == split]
+    # Columns that not every line has are filled with None, so that kinds of clips may differ.
+    names = {name: None for record in kept for name in record}
+    return Dataset.from_list([{**names, **record} for record in kept])
+
+
+def _with_path(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    path = folder / record["audio"]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}, named in {folder / METADATA}, does not exist; restore it or drop its line")
+    return {**record, "audio": str(path)}
+
+
+def _from_hub(source: str, split: str | None) -> Dataset:
+    name, _, configuration = source.partition(":")
+    rows = load_dataset(name, configuration or None, split=split or "train")
+    if "audio" in rows.column_names and isinstance(rows.features["audio"], Audio):
+        rows = rows.cast_column("audio", Audio(decode=False))
+    return rows
+
+
+def task_examples(corpus: Dataset, tasks: Mapping[str, str]) -> Dataset:
+    """One row for each clip and task that the clip has a target for.
+
+    Concatenating tasks mixes them in proportion to their sizes, the rule of SLM (section 3.2).
+
+    Args:
+        tasks: name of the processor's prompt -> column that holds the answer.
+
+    Returns:
+        A data set with columns `id`, `audio`, `task`, `target`, `speaker` and `length` (seconds, 0 where unknown).
+
+    Raises:
+        ValueError: a column is missing, or no clip has a target.
+    """
+    parts = [_of_task(corpus, task, column) for task, column in tasks.items()]
+    examples = concatenate_datasets(parts)
+    if not len(examples):
+        raise ValueError(f"no clip has a target in any of the columns {', '.join(tasks.values())}")
+    return examples
+
+
+def _of_task(corpus: Dataset, task: str, column: str) -> Dataset:
+    if column not in corpus.column_names:
+        raise ValueError(f"task '{task}' wants column '{column}'; the corpus has {', '.join(corpus.column_names)}")
+    targets = corpus[column]
+    kept = [index for index, target in enumerate(targets) if target not in (None, "")]
+    chosen = corpus.select(kept)
+    known = set(chosen.column_names)
+    return Dataset.from_dict(
+        {
+            "id": chosen["id"],
+            "audio": chosen["audio"],
+            "task": [task] * len(kept),
+            "target": [str(target) for target in chosen[column]],
+            "speaker": [str(speaker) for speaker in chosen["speaker"]] if "speaker" in known else [""] * len(kept),
+            "length": [float(seconds) for seconds in chosen["duration"]] if "duration" in known else [0.0] * len(kept),
+        }
+    )

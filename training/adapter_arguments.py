@@ -1,0 +1,103 @@
+"""What `train_adapter.py` can be told, grouped by purpose."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+def option(default: Any, text: str) -> Any:
+    """A field with its help; a mutable default is copied for each instance."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class BackboneArguments:
+    """The frozen models."""
+
+    audio_model: str = option("examples/tiny_zoo/speech_encoder", "speech encoder: Hub id or folder")
+    audio_model_revision: str | None = option(None, "its commit, tag or branch")
+    text_model: str = option("examples/tiny_zoo/language_model", "LLM, causal or encoder-decoder: Hub id or folder")
+    text_model_revision: str | None = option(None, "its commit, tag or branch")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "float32", "of the frozen weights in memory; the adapter is always float32"
+    )
+    unfrozen: list[str] = option([], "regular expressions of backbone parameters to train too, such as audio_tower")
+
+
+@dataclass
+class AdapterArguments:
+    """The adapter."""
+
+    reduction: Literal["discard", "stack", "convolution", "average"] = option(
+        "discard", "how frames are made fewer; the paper discards"
+    )
+    reduction_ratio: int = option(4, "encoder frames for one speech embedding: 1, 2, 4 or 8")
+    random_phase: bool = option(False, "while training, keep a random frame of each group instead of the first")
+    adapter_layers: int = option(2, "Transformer layers")
+    adapter_width: int | None = option(None, "their width; that of the encoder where not given")
+    adapter_heads: int = option(4, "their attention heads")
+    adapter_dropout: float = option(0.0, "their dropout")
+    encoding: Literal["clip", "window"] = option(
+        "clip", "Whisper only: encode a clip at its own length, or padded to 30 s"
+    )
+
+
+@dataclass
+class DataArguments:
+    """Recordings, tasks and prompts. A corpus is a folder with metadata.jsonl, a data set id, or synthetic:NAME."""
+
+    title = "Recordings, tasks and prompts"
+
+    train_data: list[str] = option([], "corpora to train on; source@split picks a split")
+    validation_data: list[str] = option([], "corpora whose loss is followed while training")
+    test_data: dict[str, str] = option({}, "name of a results row -> corpus that is tested at the end")
+    tasks: dict[str, str] = option({"asr": "transcript"}, "name of a task -> column of its answers")
+    prompts: dict[str, str] = option(
+        {"asr": "Transcribe the speech. {audio}"}, "name of a task -> what the LLM reads, {audio} where the clip goes"
+    )
+    columns: dict[str, str] = option({}, "our name of a column -> its name in the corpora")
+    audio_token: str = option("<|audio|>", "placeholder of one speech embedding in a prompt")
+    chunk_seconds: float | None = option(None, "cut longer clips into chunks of so many seconds")
+    max_audio_seconds: float | None = option(30.0, "refuse longer clips")
+    data_license: str = option("", "license of the training data, for the card")
+
+
+@dataclass
+class OptimizationArguments:
+    """Optimization."""
+
+    max_steps: int = option(-1, "updates of the weights; overrides the epochs")
+    epochs: float = option(3.0, "passes over the training examples")
+    batch_size: int = option(16, "clips in a batch on one device")
+    accumulation_steps: int = option(1, "batches for one update")
+    learning_rate: float = option(1e-3, "peak; cosine decay follows the warm-up")
+    warmup_steps: int = option(100, "updates of linear warm-up")
+    weight_decay: float = option(0.01, "of AdamW")
+    bf16: bool | None = option(None, "bfloat16 autocast; where not given, on hardware that has units for it")
+    gradient_checkpointing: bool = option(False, "compute activations twice to save memory")
+    seed: int = option(0, "of the adapter's first weights and of the data order")
+    workers: int = option(0, "processes that read and prepare audio")
+    cache_features: bool = option(False, "run the frozen encoder once per clip and keep what it says")
+    cache_directory: Path | None = option(None, "where to keep it; ~/.cache/speechzoo where not given")
+    evaluations: int = option(5, "how often the validation loss is measured")
+    training_arguments: dict[str, Any] = option({}, "any other field of transformers.TrainingArguments")
+
+
+@dataclass
+class OutputArguments:
+    """Results."""
+
+    output_dir: Path = option(Path("output/adapter"), "folder of the checkpoint, report, card and plots")
+    resume: bool = option(False, "continue from the last checkpoint in the folder")
+    save_steps: int = option(0, "updates between checkpoints; 0 saves only at the end")
+    test_batch_size: int = option(32, "clips in a batch of the final test")
+    max_new_tokens: int = option(64, "longest answer of the final test, in tokens")
+    test_limit: int | None = option(None, "test at most so many clips of each corpus")
+    examples: int = option(12, "transcripts shown side by side")
+    title_of_card: str = option("Speech-text adapter", "headline of the model card")
+    results_file: Path | None = option(None, "also write the report here")
+    check: dict[str, float] = option({}, "bars on results rows; missing one ends the run with status 1")
+    push_to_hub: str | None = option(None, "publish to this Hub id")
+    private: bool = option(True, "make the published repository private")

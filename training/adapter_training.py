@@ -1,0 +1,143 @@
+"""The steps of training a speech-text adapter: assemble, read corpora, train."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..data.corpora import load_corpus, task_examples
+from ..data.speech_text_collator import SpeechTextCollator
+from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
+from .adapter_arguments import (
+    AdapterArguments,
+    BackboneArguments,
+    DataArguments,
+    OptimizationArguments,
+    OutputArguments,
+)
+from .progress import use_live_progress
+
+
+def assemble(
+    backbones: BackboneArguments, adapter: AdapterArguments, data: DataArguments
+) -> tuple[SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor]:
+    """A model with a random adapter between two pretrained backbones, and its processor."""
+    model = SpeechTextAdapterForConditionalGeneration.from_backbones(
+        backbones.audio_model,
+        backbones.text_model,
+        audio_model_revision=backbones.audio_model_revision,
+        text_model_revision=backbones.text_model_revision,
+        dtype=backbones.dtype,
+        unfrozen=backbones.unfrozen,
+        **asdict(adapter),
+    )
+    processor = SpeechTextAdapterProcessor.from_model_config(
+        model.config,
+        prompts=data.prompts,
+        audio_token=data.audio_token,
+        chunk_seconds=data.chunk_seconds,
+        max_audio_seconds=data.max_audio_seconds,
+    )
+    return model, processor
+
+
+def read_examples(sources: Sequence[str], data: DataArguments) -> Dataset:
+    """Every clip and task of several corpora, mixed in proportion to their sizes.
+
+    Raises `ValueError` when no corpus has answers for any task.
+    """
+    parts = []
+    for source in sources:
+        name, _, split = source.partition("@")
+        corpus = load_corpus(name, split or None, data.columns)
+        tasks = {task: column for task, column in data.tasks.items() if column in corpus.column_names}
+        if not tasks:
+            raise ValueError(f"'{name}' has none of the columns {', '.join(data.tasks.values())} that tasks name")
+        parts.append(task_examples(corpus, tasks))
+    return concatenate_datasets(parts)
+
+
+def has_bfloat16_units() -> bool:
+    """Whether bfloat16 arithmetic is faster than float32 here."""
+    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+
+
+def training_arguments(
+    optimization: OptimizationArguments, output: OutputArguments, updates: int, evaluates: bool
+) -> TrainingArguments:
+    """transformers' own arguments. `updates`: optimizer steps of the whole run."""
+    every = max(1, updates // max(optimization.evaluations, 1))
+    fields: dict[str, Any] = {
+        "output_dir": str(output.output_dir / "checkpoints"),
+        "max_steps": updates,
+        "per_device_train_batch_size": optimization.batch_size,
+        "per_device_eval_batch_size": output.test_batch_size,
+        "gradient_accumulation_steps": optimization.accumulation_steps,
+        "learning_rate": optimization.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": optimization.warmup_steps,
+        "weight_decay": optimization.weight_decay,
+        "adam_beta2": 0.98,
+        "bf16": has_bfloat16_units() if optimization.bf16 is None else optimization.bf16,
+        "gradient_checkpointing": optimization.gradient_checkpointing,
+        "seed": optimization.seed,
+        "dataloader_num_workers": optimization.workers,
+        "train_sampling_strategy": "group_by_length",
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": every,
+        "logging_steps": max(1, updates // 100),
+        "save_strategy": "steps" if output.save_steps else "no",
+        "save_steps": output.save_steps or updates,
+        "save_total_limit": 1,
+        "remove_unused_columns": False,
+        "prediction_loss_only": True,
+        "label_names": ["labels"],
+        "report_to": "none",
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    return TrainingArguments(**{**fields, **optimization.training_arguments})
+
+
+def optimizer_updates(examples: int, optimization: OptimizationArguments, processes: int = 1) -> int:
+    """Updates of the whole run: given, or so many epochs of whole batches."""
+    if optimization.max_steps > 0:
+        return optimization.max_steps
+    per_update = optimization.batch_size * optimization.accumulation_steps * processes
+    return max(1, round(optimization.epochs * examples / per_update))
+
+
+def make_trainer(
+    model: SpeechTextAdapterForConditionalGeneration,
+    collator: SpeechTextCollator,
+    train_examples: Dataset,
+    validation_examples: Dataset | None,
+    arguments: TrainingArguments,
+) -> Trainer:
+    """A `Trainer` with live progress on one line."""
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        data_collator=collator,
+        train_dataset=train_examples,
+        eval_dataset=validation_examples,
+        processing_class=collator.processor,
+    )
+    seconds = sum(train_examples["length"]) / len(train_examples)
+    use_live_progress(trainer, seconds or None)
+    return trainer
+
+
+def train(trainer: Trainer, resume: bool) -> None:
+    """Trains from the start, or from the last checkpoint of the output folder.
+
+    Raises `FileNotFoundError` when there is none to resume from.
+    """
+    checkpoint = get_last_checkpoint(trainer.args.output_dir) if resume else None
+    if resume and checkpoint is None:
+        raise FileNotFoundError(f"'{trainer.args.output_dir}' holds no checkpoint; train with --save_steps first")
+    trainer.train(resume_from_checkpoint=checkpoint)
