@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .report import HistoryPoint
 
@@ -58,8 +58,9 @@ def _draw_losses(axes: Axes, history: Sequence[HistoryPoint], names: Sequence[st
     # A loss that falls tenfold is unreadable on a linear axis.
     if positive.size and positive.min() > 0 and positive.max() > 10 * positive.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter())
-        axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_shares(axes: Axes, history: Sequence[HistoryPoint], names: Sequence[str]) -> None:

@@ -1,0 +1,130 @@
+"""Tables of results in Markdown, made from the reports that runs wrote, and kept fresh inside a README.
+
+A README marks where the table of `results/NAME.json` stands:
+
+    <!-- results:NAME -->
+    <!-- /results:NAME -->
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..evaluation.report import Measurement, Report, read_report
+
+METRIC_LABELS = {
+    "wer": "WER (lower is better)",
+    "cer": "CER (lower is better)",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "perplexity": "perplexity (lower is better)",
+}
+
+_BLOCK = re.compile(r"<!-- results:(?P<name>[\w.-]+) -->\n(?P<body>.*?)<!-- /results:(?P=name) -->", re.DOTALL)
+_MARK = re.compile(r"<!-- /?results:([\w.-]+) -->")
+
+
+def measurement_table(measurements: Sequence[Measurement]) -> str:
+    """A Markdown table, one measurement a row; columns of comparison that no row fills are left out.
+
+    Notes stand below the table, numbered.
+    """
+    columns = ["measured", "metric", "value", "95 % interval"]
+    compared = [name for name in ("chance", "majority", "topline") if _any_has(measurements, name)]
+    notes = list(dict.fromkeys(measurement.note for measurement in measurements if measurement.note))
+    rows = [_row(measurement, compared, notes) for measurement in measurements]
+    header = [*columns, *compared, "items"]
+    table = [header, ["---", "---", *["---:"] * (len(header) - 3), "---"], *rows]
+    lines = ["| " + " | ".join(cells) + " |" for cells in table]
+    return "\n".join(lines + [f"\n{mark}. {escape_cell(note)}" for mark, note in enumerate(notes, start=1)])
+
+
+def report_block(report: Report) -> str:
+    """What a README shows of a report: the table, then the command, hardware, time, date and versions."""
+    return f"{measurement_table(report.measurements)}\n\n{_provenance(report)}\n"
+
+
+def update_tables(readme: str, results: Path) -> str:
+    """The text of a README with every block made anew from `results/NAME.json`.
+
+    Raises `ValueError` for a mark without its partner and `FileNotFoundError` for a block without its report.
+    """
+    marks = [found[1] for found in _MARK.finditer(readme)]
+    whole = [found["name"] for found in _BLOCK.finditer(readme)]
+    if marks != [name for block in whole for name in (block, block)]:
+        broken = next(name for name in marks if name not in whole or marks.count(name) != 2 * whole.count(name))
+        raise ValueError(f"results block {broken!r} needs one opening and one closing mark, on lines of their own")
+    return _BLOCK.sub(lambda found: _fresh_block(found["name"], results), readme)
+
+
+def _fresh_block(name: str, results: Path) -> str:
+    path = results / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"results block {name!r} has no report: run its command and keep the report as {path}")
+    return f"<!-- results:{name} -->\n{report_block(read_report(path))}<!-- /results:{name} -->"
+
+
+def _row(measurement: Measurement, compared: Iterable[str], notes: Sequence[str]) -> list[str]:
+    mark = f" [{notes.index(measurement.note) + 1}]" if measurement.note else ""
+    return [
+        escape_cell(measurement.name) + (f", {escape_cell(measurement.split)}" if measurement.split else "") + mark,
+        METRIC_LABELS.get(measurement.metric, measurement.metric.replace("_", " ")),
+        f"**{measurement.value:.3f}**",
+        format_interval(measurement),
+        *[_number(getattr(measurement, name)) for name in compared],
+        _items(measurement),
+    ]
+
+
+def format_interval(measurement: Measurement) -> str:
+    """`0.812 to 0.951`, or a dash where there is none."""
+    if measurement.low is None or measurement.high is None:
+        return "\u2013"
+    return f"{measurement.low:.3f} to {measurement.high:.3f}"
+
+
+def _items(measurement: Measurement) -> str:
+    speakers = f" of {_count(measurement.speakers, 'speaker')}" if measurement.speakers else ""
+    resampled = f", resampled by {measurement.resampled}" if measurement.resampled else ""
+    return f"{_count(measurement.items, 'clip')}{speakers}{resampled}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    return "\u2013" if value is None else f"{value:.3f}"
+
+
+def _any_has(measurements: Sequence[Measurement], name: str) -> bool:
+    return any(getattr(measurement, name) is not None for measurement in measurements)
+
+
+def escape_cell(text: str) -> str:
+    """Text that stays inside one cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _provenance(report: Report) -> str:
+    parts = [f"`{report.command}`"]
+    if report.environment is not None:
+        parts.append(report.environment.hardware)
+    if report.wall_seconds:
+        parts.append(f"{format_seconds(sum(report.wall_seconds.values()))} in all")
+    if report.seeds:
+        parts.append("seeds " + ", ".join(f"{purpose} {seed}" for purpose, seed in sorted(report.seeds.items())))
+    if report.environment is not None:
+        versions = report.environment.packages
+        parts.append(", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if name in versions))
+    return "; ".join(filter(None, [*parts, report.date[:10]])) + "."
+
+
+def format_seconds(seconds: float) -> str:
+    """`48 s`, `5 min 20 s` or `3 h 7 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
