@@ -28,7 +28,7 @@ class ModelArguments:
     reduction: Literal["uniform", "stack"] = field(default="uniform", metadata={"help": "how the length is reduced"})
     ratio: Literal[1, 2, 4, 8] = field(default=4, metadata={"help": "how many frames become one"})
     precision: Precision = field(default=Precision.FULL, metadata={"help": "100% of the weights"})
-    layers: int | None = field(default=None, metadata={"help": "encoder layers kept; all when not given"})
+    layers: int | None = field(default=None, metadata={"help": "encoder layers kept" + 20 * ", and so on"})
 
 
 @dataclass

@@ -65,9 +65,11 @@ def make_trainer(folder: Path, steps: int = 8, **arguments: Any) -> Trainer:
     return Trainer(OneWeight(), training_arguments, train_dataset=examples, eval_dataset=examples[:8])
 
 
-def run(trainer: Trainer, clock: Clock, stream: io.StringIO, resume: str | None = None) -> str:
+def run(
+    trainer: Trainer, clock: Clock, stream: io.StringIO, resume: str | None = None, line_seconds: float = 10.0
+) -> str:
     live = use_live_progress(trainer, mean_clip_seconds=2.5)
-    live.stream = stream
+    live.stream, live.line_seconds = stream, line_seconds
     trainer.callback_handler.callbacks.insert(0, StepTakes(clock, 4.0))
     trainer.train(resume_from_checkpoint=resume)
     return stream.getvalue()
@@ -110,10 +112,11 @@ def test_seconds_stand_in_the_log_history_and_go_on_after_an_interruption(tmp_pa
     first = make_trainer(tmp_path, steps=3, save_strategy="steps", save_steps=3)
     run(first, clock, io.StringIO())
     second = make_trainer(tmp_path, steps=6)
-    text = run(second, clock, io.StringIO(), resume=str(tmp_path / "checkpoint-3"))
+    text = run(second, clock, io.StringIO(), resume=str(tmp_path / "checkpoint-3"), line_seconds=4.0)
     seconds = [entry["seconds"] for entry in second.state.log_history if "loss" in entry]
     assert seconds == [4.0, 8.0, 12.0, 16.0, 20.0, 24.0]
-    # Steps before the interruption count towards the total, not towards the throughput.
+    # Steps before the interruption count towards the total, not towards throughput and time left.
+    assert "4/6 steps, 00:04 passed, 00:08 left" in text.splitlines()[0]
     assert "6/6 steps" in text.splitlines()[-1] and "2.0 clips/s" in text.splitlines()[-1]
 
 
