@@ -16,6 +16,7 @@ Left out: Xet (clients must have it off), pull requests, searches, likes, gated 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -28,7 +29,6 @@ from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -54,10 +54,6 @@ class StoredFile:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.large else self.git_id
 
 
 Tree = dict[str, StoredFile]
@@ -140,7 +136,7 @@ class LoopbackHub:
         self.thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -189,13 +185,10 @@ class LoopbackHub:
 
 
 def _check_token(hub: LoopbackHub, request: Request) -> None:
-    """Changes need the token; reading does not. `paths-info` reads, with its question in the body."""
-    reads = request.method in ("GET", "HEAD") or "/paths-info/" in request.path or request.path == "/api/validate-yaml"
-    if (
-        not reads
-        and "/lfs-objects/" not in request.path
-        and request.headers.get("Authorization") != f"Bearer {hub.token}"
-    ):
+    """Changes need the token. Reading does not, and the link to store a large file is a permission itself."""
+    open_routes = r"/api/validate-yaml|.*/paths-info/.*|/lfs-objects/.*"
+    is_open = request.method in ("GET", "HEAD") or re.fullmatch(open_routes, request.path)
+    if not is_open and request.headers.get("Authorization") != f"Bearer {hub.token}":
         raise HubError(401, "Unauthorized", "Changing a repository needs the token")
 
 
@@ -244,12 +237,11 @@ def repository_info(hub: LoopbackHub, request: Request, kind: str, name: str, re
     commit = repository.at(revision)
     card = front_matter(commit.tree["README.md"].data.decode()) if "README.md" in commit.tree else {}
     identity = {"_id": "0" * 24, "id": name, "modelId": name, "author": name.split("/")[0], "sha": commit.id}
-    state = {"private": repository.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0}
-    dates = {"lastModified": commit.date, "createdAt": commit.date}
-    described = {key: card.get(key) for key in ("pipeline_tag", "library_name")}
+    state = {"private": repository.private, "gated": False, "disabled": False, "lastModified": commit.date}
+    described = {"tags": card.get("tags") or [], "cardData": card}
+    described |= {key: card.get(key) for key in ("pipeline_tag", "library_name")}
     siblings = [_sibling(path, file) for path, file in sorted(commit.tree.items())]
-    described |= {"tags": card.get("tags") or [], "cardData": card, "siblings": siblings}
-    return Reply({**identity, **state, **dates, **described})
+    return Reply({**identity, **state, **described, "siblings": siblings})
 
 
 def front_matter(readme: str) -> dict[str, Any]:
@@ -259,16 +251,8 @@ def front_matter(readme: str) -> dict[str, Any]:
 
 
 def _sibling(path: str, file: StoredFile) -> dict[str, Any]:
-    entry: dict[str, Any] = {"rfilename": path, "size": len(file.data), "blobId": file.git_id}
-    if file.large:
-        entry["lfs"] = {"sha256": file.sha256, "size": len(file.data), "pointerSize": 130}
-    return entry
-
-
-def change_settings(hub: LoopbackHub, request: Request, kind: str, name: str) -> Reply:
-    repository, asked = hub.repository(name, kind), request.json()
-    repository.private = bool(asked.get("private", repository.private)) or asked.get("visibility") == "private"
-    return Reply({})
+    large = {"lfs": {"sha256": file.sha256, "size": len(file.data), "pointerSize": 130}} if file.large else {}
+    return {"rfilename": path, "size": len(file.data), "blobId": file.git_id, **large}
 
 
 # --- branches, tags, history ---
@@ -313,14 +297,12 @@ def _change_reference(repository: Repository, request: Request, reference: str, 
 def list_commits(hub: LoopbackHub, request: Request, kind: str, name: str, revision: str) -> Reply:
     repository = hub.repository(name, kind)
     history: list[dict[str, Any]] = []
-    next_id: str | None = repository.at(revision).id
-    while next_id:
-        commit = repository.commits[next_id]
-        authors = [{"user": USER}]
+    next_id, authors = repository.at(revision).id, [{"user": USER}]
+    while commit := repository.commits.get(next_id):
         history.append(
             {"id": commit.id, "title": commit.title, "message": "", "date": commit.date, "authors": authors}
         )
-        next_id = commit.parent
+        next_id = commit.parent or ""
     return Reply(history)
 
 
@@ -346,18 +328,16 @@ def list_tree(hub: LoopbackHub, request: Request, kind: str, name: str, revision
 
 def paths_info(hub: LoopbackHub, request: Request, kind: str, name: str, revision: str) -> Reply:
     tree = hub.repository(name, kind).at(revision).tree
-    is_json = "json" in request.headers.get("Content-Type", "")
-    paths = request.json()["paths"] if is_json else parse_qs(request.body.decode())["paths"]
+    is_form = "form" in request.headers.get("Content-Type", "")
+    paths = parse_qs(request.body.decode())["paths"] if is_form else request.json()["paths"]
     files = [_file_entry(path, tree[path]) for path in paths if path in tree]
     folders = [_folder_entry(path) for path in paths if any(file.startswith(path + "/") for file in tree)]
     return Reply(files + folders)
 
 
 def _file_entry(path: str, file: StoredFile) -> dict[str, Any]:
-    entry: dict[str, Any] = {"type": "file", "path": path, "size": len(file.data), "oid": file.git_id}
-    if file.large:
-        entry["lfs"] = {"oid": file.sha256, "size": len(file.data), "pointerSize": 130}
-    return entry
+    large = {"lfs": {"oid": file.sha256, "size": len(file.data), "pointerSize": 130}} if file.large else {}
+    return {"type": "file", "path": path, "size": len(file.data), "oid": file.git_id, **large}
 
 
 def _folder_entry(path: str) -> dict[str, Any]:
@@ -370,8 +350,8 @@ def download(hub: LoopbackHub, request: Request, kind: str, name: str, revision:
     if path not in commit.tree:
         raise HubError(404, "EntryNotFound", f"Entry not found: {path}", **{"X-Repo-Commit": commit.id})
     file = commit.tree[path]
-    headers = {"X-Repo-Commit": commit.id, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}
-    headers["Content-Type"] = "application/octet-stream"
+    etag = file.sha256 if file.large else file.git_id
+    headers = {"X-Repo-Commit": commit.id, "ETag": f'"{etag}"', "Content-Type": "application/octet-stream"}
     if not (asked := re.match(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))):
         return Reply(file.data, 200, headers)
     first, last = int(asked[1]), int(asked[2] or len(file.data) - 1)
@@ -397,12 +377,12 @@ def plan_upload(hub: LoopbackHub, request: Request, kind: str, name: str, revisi
 
 def plan_large_files(hub: LoopbackHub, request: Request, kind: str, name: str) -> Reply:
     hub.repository(name, kind)
-    objects = []
-    for asked in request.json()["objects"]:
-        planned = {"oid": asked["oid"], "size": asked["size"]}
-        if asked["oid"] not in hub.uploads:
-            planned["actions"] = {"upload": {"href": f"{hub.url}/lfs-objects/{asked['oid']}"}}
-        objects.append(planned)
+
+    def plan(oid: str, size: int) -> dict[str, Any]:
+        actions = {} if oid in hub.uploads else {"actions": {"upload": {"href": f"{hub.url}/lfs-objects/{oid}"}}}
+        return {"oid": oid, "size": size, **actions}
+
+    objects = [plan(asked["oid"], asked["size"]) for asked in request.json()["objects"]]
     return Reply({"transfer": "basic", "objects": objects})
 
 
@@ -453,7 +433,6 @@ ROUTES: list[tuple[str, Callable[..., Reply]]] = [
     (r"/api/repos/create", create_repository),
     (_API, repository_info),
     (_API + r"/revision/(?P<revision>[^/]+)", repository_info),
-    (_API + r"/settings", change_settings),
     (_API + r"/refs", list_references),
     (_API + r"/branch/(?P<branch>[^/]+)", change_branch),
     (_API + r"/tag/(?P<revision>[^/]+)", change_tag),
@@ -510,13 +489,9 @@ def _handler_for(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
 
 
 def main() -> None:
-    with LoopbackHub() as hub, tempfile.TemporaryDirectory() as home:
-        for name, value in hub.environment(home).items():
-            print(f"export {name}={value}", flush=True)
-        try:
-            hub.thread.join()
-        except KeyboardInterrupt:
-            print("stopped")
+    with LoopbackHub() as hub, tempfile.TemporaryDirectory() as home, contextlib.suppress(KeyboardInterrupt):
+        print(*(f"export {name}={value}" for name, value in hub.environment(home).items()), sep="\n", flush=True)
+        hub.thread.join()
 
 
 if __name__ == "__main__":
