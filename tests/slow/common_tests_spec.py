@@ -1,0 +1,217 @@
+"""What transformers' common tests need to know of our models: tiny configurations, inputs, processors.
+
+Read by the runner that `test_transformers_common.py` starts; it describes the format.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import torch
+import transformers.testing_utils
+from speechzoo import (
+    SpeechTextAdapterConfig,
+    SpeechTextAdapterForConditionalGeneration,
+    SpeechTextAdapterModel,
+    SpeechTextAdapterProcessor,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import (
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    T5Config,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+)
+
+PROMPTS, TOKENS, SAMPLES, VOCABULARY = 3, 9, 1700, 99
+FRAME_KERNEL, FRAME_STRIDE = 100, 320  # of the convolutions below
+REDUCTION_RATIO = 2
+SPEECH_EMBEDDINGS = 3  # ((1700 - 100) // 320 + 1) frames, one of two kept
+AUDIO_TOKEN = 3  # low, for some tests shrink the vocabulary
+
+
+def speech_encoder() -> Wav2Vec2Config:
+    return Wav2Vec2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=37,
+        feat_extract_norm="layer",
+        conv_dim=[16, 16, 16],
+        conv_kernel=[10, 3, 3],
+        conv_stride=[5, 8, 8],
+        num_feat_extract_layers=3,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        mask_time_prob=0.0,
+    )
+
+
+def adapter_config(language_model: PreTrainedConfig, **keywords: Any) -> SpeechTextAdapterConfig:
+    return SpeechTextAdapterConfig(
+        audio_config=speech_encoder(),
+        text_config=language_model,
+        frame_kernel=FRAME_KERNEL,
+        frame_stride=FRAME_STRIDE,
+        reduction_ratio=REDUCTION_RATIO,
+        adapter_layers=1,
+        adapter_heads=2,
+        audio_token_id=AUDIO_TOKEN,
+        linear_head=True,
+        **keywords,
+    )
+
+
+def with_causal_model(**keywords: Any) -> SpeechTextAdapterConfig:
+    llama = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return adapter_config(llama, **keywords)
+
+
+def with_encoder_decoder(**keywords: Any) -> SpeechTextAdapterConfig:
+    t5 = T5Config(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        d_kv=8,
+        d_ff=37,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        tie_word_embeddings=False,
+    )
+    return adapter_config(t5, **keywords)
+
+
+def prompts_with_speech(config: SpeechTextAdapterConfig) -> dict[str, Tensor]:
+    input_ids = torch.randint(AUDIO_TOKEN + 1, VOCABULARY, (PROMPTS, TOKENS))  # [B, T]
+    input_ids[:, 2 : 2 + SPEECH_EMBEDDINGS] = AUDIO_TOKEN
+    return {
+        "input_ids": input_ids,
+        "attention_mask": torch.ones_like(input_ids),
+        "input_features": 0.1 * torch.randn(PROMPTS, SAMPLES),  # [B, S]
+        "input_features_mask": torch.ones(PROMPTS, SAMPLES, dtype=torch.long),
+    }
+
+
+def prompts_and_answers(config: SpeechTextAdapterConfig) -> dict[str, Tensor]:
+    return {
+        **prompts_with_speech(config),
+        "decoder_input_ids": torch.randint(AUDIO_TOKEN + 1, VOCABULARY, (PROMPTS, TOKENS)),
+    }
+
+
+def with_trained_backbones() -> SpeechTextAdapterConfig:
+    return with_causal_model(unfrozen=["audio_tower", "language_model"])
+
+
+def keep_to_known_fields(set_fields: Callable[[PreTrainedConfig], None]) -> Callable[[PreTrainedConfig], None]:
+    """The common tests write every spelling of "epsilon" into a configuration; ours refuses fields it does not have."""
+
+    def set_known_fields(config: PreTrainedConfig) -> None:
+        set_fields(config)
+        for name in set(vars(config)) - {field.name for field in fields(config)}:
+            if name.endswith(("eps", "epsilon")):
+                delattr(config, name)
+
+    return set_known_fields
+
+
+transformers.testing_utils.set_config_for_less_flaky_test = keep_to_known_fields(
+    transformers.testing_utils.set_config_for_less_flaky_test
+)
+
+MODEL_CLASSES = [SpeechTextAdapterModel, SpeechTextAdapterForConditionalGeneration]
+NO_GENERATION_TESTS = {
+    "test_generation_tester_mixin_inheritance": "without a checkout there is no generation mixin; stock models fail too"
+}
+CHECKPOINTING = ("", "_use_reentrant_false", "_use_reentrant_true")
+FROZEN = {
+    f"test_training_gradient_checkpointing{variant}": "a frozen encoder stays in evaluation mode, without checkpoints"
+    for variant in CHECKPOINTING
+}
+CASES = [
+    {
+        "name": "CausalModel",
+        "config": with_causal_model,
+        "inputs": prompts_with_speech,
+        "model_classes": MODEL_CLASSES,
+        "attrs": {"_is_composite": True},
+        "expected": NO_GENERATION_TESTS | FROZEN,
+    },
+    {
+        "name": "EncoderDecoder",
+        "config": with_encoder_decoder,
+        "inputs": prompts_and_answers,
+        "model_classes": MODEL_CLASSES,
+        "attrs": {"_is_composite": True},
+        "expected": NO_GENERATION_TESTS | FROZEN,
+    },
+    {
+        "name": "TrainedBackbones",
+        "config": with_trained_backbones,
+        "inputs": prompts_with_speech,
+        "model_classes": MODEL_CLASSES,
+        "attrs": {"_is_composite": True},
+        "expected": NO_GENERATION_TESTS,
+    },
+]
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    words = [
+        "<pad>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "lower",
+        "newer",
+        "upper",
+        "older",
+        "longer",
+        "string",
+        "transcribe",
+        "the",
+        "speech",
+        ".",
+        ":",
+        "user",
+        "assistant",
+    ]
+    vocabulary = {word: id for id, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def waveform_extractor() -> Wav2Vec2FeatureExtractor:
+    return Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
+
+DOWNLOADS = {f"test_apply_chat_template_audio_{number}": "downloads its audio from the Hub" for number in range(4)}
+PROCESSORS = [
+    {
+        "name": "Processor",
+        "processor_class": SpeechTextAdapterProcessor,
+        "components": {"tokenizer": word_tokenizer, "feature_extractor": waveform_extractor},
+        "kwargs": {"frame_kernel": FRAME_KERNEL, "frame_stride": FRAME_STRIDE, "reduction_ratio": REDUCTION_RATIO},
+        "attrs": {"audio_input_name": "input_features"},
+        "expected": DOWNLOADS
+        | {"test_subprocessor_defaults_3_audio": "wants the mask under the extractor's own name"},
+    },
+]
