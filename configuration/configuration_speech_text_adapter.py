@@ -26,6 +26,7 @@ _WRITTEN_BY_TRANSFORMERS = {
     "quantization_config",
     "torch_dtype",
     "transformers_version",
+    "use_cache",
 }
 
 

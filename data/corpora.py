@@ -20,6 +20,8 @@ SYNTHETIC = "synthetic:"
 def load_corpus(source: str | Path, split: str | None = None, columns: Mapping[str, str] | None = None) -> Dataset:
     """A corpus as a data set with at least the columns `id` and `audio` (a path, or bytes with a path).
 
+    Of a folder's metadata everything but lists becomes a column.
+
     Args:
         source: folder with `metadata.jsonl`; or the id or folder of a data set, where `id:configuration` picks one;
             or `synthetic:NAME`, a recipe of this package, which is spoken on first use.
@@ -68,7 +70,8 @@ def _with_path(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     path = folder / record["audio"]
     if not path.is_file():
         raise FileNotFoundError(f"{path}, named in {folder / METADATA}, does not exist; restore it or drop its line")
-    return {**record, "audio": str(path)}
+    # Lists, such as alignments, may mix types, which a table cannot.
+    return {**{name: value for name, value in record.items() if not isinstance(value, list)}, "audio": str(path)}
 
 
 def _from_hub(source: str, split: str | None) -> Dataset:
@@ -88,7 +91,8 @@ def task_examples(corpus: Dataset, tasks: Mapping[str, str]) -> Dataset:
         tasks: name of the processor's prompt -> column that holds the answer.
 
     Returns:
-        A data set with columns `id`, `audio`, `task`, `target`, `speaker` and `length` (seconds, 0 where unknown).
+        A data set with columns `id`, `audio`, `task`, `target`, `transcript` and `speaker` (empty where unknown) and
+        `length` (seconds, 0 where unknown).
 
     Raises:
         ValueError: a column is missing, or no clip has a target.
@@ -106,14 +110,18 @@ def _of_task(corpus: Dataset, task: str, column: str) -> Dataset:
     targets = corpus[column]
     kept = [index for index, target in enumerate(targets) if target not in (None, "")]
     chosen = corpus.select(kept)
-    known = set(chosen.column_names)
     return Dataset.from_dict(
         {
             "id": chosen["id"],
             "audio": chosen["audio"],
             "task": [task] * len(kept),
             "target": [str(target) for target in chosen[column]],
-            "speaker": [str(speaker) for speaker in chosen["speaker"]] if "speaker" in known else [""] * len(kept),
-            "length": [float(seconds) for seconds in chosen["duration"]] if "duration" in known else [0.0] * len(kept),
+            "transcript": [text or "" for text in _column(chosen, "transcript", "")],
+            "speaker": [str(speaker) for speaker in _column(chosen, "speaker", "")],
+            "length": [float(seconds) for seconds in _column(chosen, "duration", 0.0)],
         }
     )
+
+
+def _column(rows: Dataset, name: str, default: Any) -> list[Any]:
+    return list(rows[name]) if name in rows.column_names else [default] * len(rows)

@@ -6,7 +6,7 @@
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,6 +221,15 @@ def fingerprint(folder: str | Path) -> str:
             digest.update(stream.read(2**20))
             stream.seek(max(size - 2**20, 0))
             digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def fingerprint_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the names, shapes, types and bytes of tensors in memory."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

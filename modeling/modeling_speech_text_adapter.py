@@ -111,10 +111,21 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
             )
 
     def get_audio_features(
-        self, input_features: Tensor, input_features_mask: Tensor, **kwargs: Any
+        self,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        encoder_frames: Tensor | None = None,
+        encoder_frames_mask: Tensor | None = None,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
-        """`last_hidden_state`: encoder frames [C, F, D]; `pooler_output`: valid speech embeddings [sum A, D]."""
-        frames, lengths = self.encode_audio(input_features, input_features_mask)
+        """`last_hidden_state`: encoder frames [C, F, D]; `pooler_output`: valid speech embeddings [sum A, D].
+
+        Frames that were encoded before, [C, F, D] with their mask [C, F], may be given in place of features.
+        """
+        if encoder_frames is None:
+            frames, lengths = self.encode_audio(input_features, input_features_mask)
+        else:
+            frames, lengths = encoder_frames, encoder_frames_mask.sum(-1)
         embeddings, embedding_lengths = self.adapter(frames, lengths)
         valid = embeddings[frame_mask(embedding_lengths, embeddings.shape[1])]
         return BaseModelOutputWithPooling(last_hidden_state=frames, pooler_output=valid)
@@ -123,8 +134,7 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
         self,
         input_ids: Tensor | None,
         inputs_embeds: Tensor | None,
-        input_features: Tensor | None,
-        input_features_mask: Tensor | None,
+        **speech: Tensor | None,
     ) -> Tensor:
         """Prompt embeddings [B, T, D] with speech where the placeholders stand.
 
@@ -134,19 +144,17 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
         if inputs_embeds is None:
             # The placeholder may lie outside the LLM's table.
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
-        if input_features is None:
+        if speech.get("input_features") is None and speech.get("encoder_frames") is None:
             return inputs_embeds
         if placeholders is None:
             raise ValueError("speech was given with inputs_embeds alone; pass input_ids, whose placeholders say where")
-        if input_features_mask is None:
-            raise ValueError("input_features came without input_features_mask; the processor returns both")
-        speech = self.get_audio_features(input_features, input_features_mask).pooler_output
-        if int(placeholders.sum()) != len(speech):
+        embeddings = self.get_audio_features(**speech).pooler_output
+        if int(placeholders.sum()) != len(embeddings):
             raise ValueError(
-                f"the prompts hold {int(placeholders.sum())} audio placeholders for {len(speech)} speech embeddings; "
-                f"make both with one processor, whose reduction is that of the model"
+                f"the prompts hold {int(placeholders.sum())} audio placeholders for {len(embeddings)} speech "
+                f"embeddings; make both with one processor, whose reduction is that of the model"
             )
-        return inputs_embeds.masked_scatter(placeholders[..., None], speech.to(inputs_embeds.dtype))
+        return inputs_embeds.masked_scatter(placeholders[..., None], embeddings.to(inputs_embeds.dtype))
 
     def run_language_model(self, headless: bool, **kwargs: Any) -> ModelOutput:
         """Runs the LLM; `headless` leaves out what turns hidden states into logits.
@@ -192,10 +200,13 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
             input_ids: [B, T], with one placeholder for each speech embedding.
             input_features: samples [C, n], or log-mel [C, n, M] ([C, M, n] for Whisper), clips in prompt order.
             input_features_mask: [C, n].
+            encoder_frames, encoder_frames_mask: frames [C, F, D] and [C, F] kept from an earlier run of the encoder,
+                in place of the two above.
             attention_mask: [B, T], padded on either side.
             position_ids: [B, T]; counted from the first token that is not padding where not given.
         """
-        given = {"inputs_embeds": self.merge(input_ids, inputs_embeds, input_features, input_features_mask), **kwargs}
+        speech = _speech_inputs(input_features, input_features_mask, kwargs)
+        given = {"inputs_embeds": self.merge(input_ids, inputs_embeds, **speech), **kwargs}
         if not self.config.is_encoder_decoder:
             given["position_ids"] = _positions(attention_mask, position_ids, kwargs.get("past_key_values"))
         return self.run_language_model(True, attention_mask=attention_mask, **given)
@@ -309,12 +320,15 @@ class SpeechTextAdapterForConditionalGeneration(
             return_logits: with labels, compute logits [B, T, V] too. Without labels they always come.
             num_items_in_batch: supervised tokens of the whole optimizer step; the loss is the sum divided by it.
         """
-        inputs_embeds = self.model.merge(input_ids, inputs_embeds, input_features, input_features_mask)
+        speech = _speech_inputs(input_features, input_features_mask, kwargs)
+        inputs_embeds = self.model.merge(input_ids, inputs_embeds, **speech)
         given = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, **kwargs}
         if not self.config.is_encoder_decoder:
             given["position_ids"] = _positions(attention_mask, position_ids, kwargs.get("past_key_values"))
         if labels is not None and self.config.is_encoder_decoder and kwargs.get("decoder_input_ids") is None:
             given["decoder_input_ids"] = self._shifted(labels)
+        if labels is not None:
+            given.setdefault("use_cache", False)
         if labels is None or return_logits:
             return self._with_logits(given, labels, num_items_in_batch, logits_to_keep)
         if self.config.linear_head:
@@ -414,6 +428,15 @@ class SpeechTextOutput(ModelOutput):
     """What training returns: the loss, and no logits, which were never computed."""
 
     loss: Tensor | None = None
+
+
+def _speech_inputs(features: Tensor | None, mask: Tensor | None, kwargs: dict[str, Any]) -> dict[str, Tensor | None]:
+    """Collects what the caller gave of speech, out of `kwargs` too. Raises `ValueError` for features without mask."""
+    kept = {name: kwargs.pop(name, None) for name in ("encoder_frames", "encoder_frames_mask")}
+    for given, needed, name in ((features, mask, "input_features"), (*kept.values(), "encoder_frames")):
+        if given is not None and needed is None:
+            raise ValueError(f"{name} came without {name}_mask; the processor returns both")
+    return {"input_features": features, "input_features_mask": mask, **kept}
 
 
 def _positions(attention_mask: Tensor | None, position_ids: Tensor | None, cache: Any) -> Tensor | None:

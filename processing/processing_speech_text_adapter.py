@@ -7,7 +7,7 @@ T tokens.
 import os
 import warnings
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -118,13 +118,12 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         text = [text] if isinstance(text, str) else None if text is None else list(text)
         if audio is not None:
             rate = kwargs.get("sampling_rate") or kwargs.get("audio_kwargs", {}).get("sampling_rate")
-            audio = [self._load(source, rate, index) for index, source in enumerate(_as_list(audio))]
+            audio = [self.load(source, rate, _name(source, index)) for index, source in enumerate(_as_list(audio))]
         return None, text, None, audio
 
-    def _load(self, source: Any, rate: int | None, index: int) -> np.ndarray:
-        """One clip [S] at the encoder's rate, within the configured limits."""
-        name = source if isinstance(source, str) else f"clip {index}"
-        clip = load_audio(source, self.sampling_rate, source_sampling_rate=rate, name=str(name))
+    def load(self, source: Any, rate: int | None = None, name: str | None = None) -> np.ndarray:
+        """One clip [S] at the encoder's rate. Raises `AudioError` when it cannot be used or exceeds the limits."""
+        clip = load_audio(source, self.sampling_rate, source_sampling_rate=rate, name=name)
         seconds = len(clip) / self.sampling_rate
         if self.max_audio_seconds is not None and seconds > self.max_audio_seconds:
             raise AudioError(
@@ -190,20 +189,22 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         """Encoder frames that come from so many features."""
         return (features - self.frame_kernel) // self.frame_stride + 1
 
-    def embeddings(self, features: int) -> int:
-        """Speech embeddings that come from so many features."""
-        return -(-self.frames(features) // self.reduction_ratio)
+    def embeddings(self, frames: int) -> int:
+        """Speech embeddings that come from so many encoder frames."""
+        return -(-frames // self.reduction_ratio)
 
     def _process_audio(self, audio: list[np.ndarray], **kwargs: Any) -> tuple[dict[str, Any], list[str]]:
         """Padded features of all chunks of all clips, and for each clip the text that replaces its placeholder."""
         extracted = [[self.extract(chunk) for chunk in self.chunks(clip)] for clip in audio]
-        counts = [sum(self.embeddings(valid) for _, valid in clip) for clip in extracted]
-        features, valid = zip(*(pair for clip in extracted for pair in clip), strict=True)
-        padded = {
-            "input_features": _pad(features, self.time_axis),
-            "input_features_mask": _masks(valid, max(chunk.shape[self.time_axis] for chunk in features)),
-        }
+        counts = [sum(self.embeddings(self.frames(valid)) for _, valid in clip) for clip in extracted]
+        padded = self.pad([chunk for clip in extracted for chunk in clip])
         return padded, [self.audio_token * count for count in counts]
+
+    def pad(self, extracted: Sequence[tuple[np.ndarray, int]]) -> dict[str, np.ndarray]:
+        """`input_features` and `input_features_mask` [C, n] of what `extract` gave for several chunks."""
+        features, valid = zip(*extracted, strict=True)
+        padded = _pad(features, self.time_axis)
+        return {"input_features": padded, "input_features_mask": _masks(valid, padded.shape[1 + self.time_axis])}
 
     # ---- prompts and answers ---------------------------------------------------------------------------------------
 
@@ -257,6 +258,7 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         text: str | list[str] | None = None,
         audio: Any = None,
         targets: str | list[str] | None = None,
+        encoder_frames: Sequence[Sequence[np.ndarray]] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Prompts [B] whose placeholders are filled by `audio`, a flat list of clips [C] in prompt order.
@@ -266,6 +268,7 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
             audio: whatever `load_audio` takes: paths, arrays (at `sampling_rate`), dictionaries.
             targets: answers [B] to learn. `labels` then come too: -100 on the prompt and on padding, the end token
                 included. For a causal LLM the answers are appended to the prompts.
+            encoder_frames: in place of audio, what the encoder said of each chunk [F, D] of each clip.
             padding_side: "left" or "right"; by default right with targets, and as the tokenizer says without.
 
         Returns:
@@ -279,11 +282,27 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         targets = [targets] if isinstance(targets, str) else list(targets)
         side = kwargs.pop("padding_side", "right")
         tensors = kwargs.pop("return_tensors", None)
-        batch = super().__call__(text=text, audio=audio, **{**kwargs, "padding": False})
+        if encoder_frames is None:
+            batch = super().__call__(text=text, audio=audio, **{**kwargs, "padding": False})
+        else:
+            batch = self._with_frames(text, encoder_frames)
         if len(targets) != len(batch["input_ids"]):
             raise ValueError(f"{len(targets)} targets were given for {len(batch['input_ids'])} prompts")
         self._append(batch, targets, side)
         return BatchFeature(batch, tensor_type=tensors)
+
+    def _with_frames(self, text: str | list[str] | None, clips: Sequence[Sequence[np.ndarray]]) -> BatchFeature:
+        prompts = [text] if isinstance(text, str) else list(text or ())
+        speech = [self.audio_token * sum(self.embeddings(len(chunk)) for chunk in clip) for clip in clips]
+        if sum(prompt.count(self.audio_token) for prompt in prompts) != len(clips):
+            raise ValueError(f"{len(clips)} clips were given for other than as many {self.audio_token} in the prompts")
+        prompts, _ = self.get_text_with_replacements(prompts, audio_replacements=speech)
+        chunks = [chunk for clip in clips for chunk in clip]
+        frames = _pad(chunks, time_axis=0)
+        masks = _masks([len(chunk) for chunk in chunks], frames.shape[1])
+        return BatchFeature(
+            {"input_ids": self._tokens(prompts), "encoder_frames": frames, "encoder_frames_mask": masks}
+        )
 
     def _append(self, batch: BatchFeature, targets: list[str], side: str) -> None:
         prompts = [list(ids) for ids in batch["input_ids"]]
@@ -317,6 +336,11 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
 def _pin(source: str, revision: str | None) -> dict[str, Any]:
     """A folder's revision is a fingerprint, which loading functions would not understand."""
     return {} if os.path.isdir(source) else {"revision": revision}
+
+
+def _name(source: Any, index: int) -> str | None:
+    """What errors call a clip: its own name where it has one, else its place."""
+    return None if isinstance(source, (str, os.PathLike, Mapping)) else f"clip {index}"
 
 
 def _as_list(audio: Any) -> list[Any]:

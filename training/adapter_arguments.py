@@ -57,6 +57,7 @@ class DataArguments:
     prompts: dict[str, str] = option(
         {"asr": "Transcribe the speech. {audio}"}, "name of a task -> what the LLM reads, {audio} where the clip goes"
     )
+    metrics: dict[str, str] = option({"asr": "wer"}, "name of a task -> wer or accuracy, which is the default")
     columns: dict[str, str] = option({}, "our name of a column -> its name in the corpora")
     audio_token: str = option("<|audio|>", "placeholder of one speech embedding in a prompt")
     chunk_seconds: float | None = option(None, "cut longer clips into chunks of so many seconds")
@@ -96,7 +97,9 @@ class OutputArguments:
     max_new_tokens: int = option(64, "longest answer of the final test, in tokens")
     test_limit: int | None = option(None, "test at most so many clips of each corpus")
     examples: int = option(12, "transcripts shown side by side")
-    title_of_card: str = option("Speech-text adapter", "headline of the model card")
+    card_title: str = option("Speech-text adapter", "headline of the model card")
+    card_description: str = option("", "what the model is, for the card")
+    limits: list[str] = option([], "known limits, one sentence each, for the card")
     results_file: Path | None = option(None, "also write the report here")
     check: dict[str, float] = option({}, "bars on results rows; missing one ends the run with status 1")
     push_to_hub: str | None = option(None, "publish to this Hub id")

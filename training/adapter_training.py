@@ -1,16 +1,20 @@
 """The steps of training a speech-text adapter: assemble, read corpora, train."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..data.corpora import load_corpus, task_examples
+from ..data.encoded_speech import encode_corpus, open_store
 from ..data.speech_text_collator import SpeechTextCollator
+from ..data.synthetic_corpus import default_cache_directory
 from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
 from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .adapter_arguments import (
@@ -21,6 +25,8 @@ from .adapter_arguments import (
     OutputArguments,
 )
 from .progress import use_live_progress
+
+FEATURES = "features"  # the folder of kept encoder frames, in the cache
 
 
 def assemble(
@@ -60,6 +66,33 @@ def read_examples(sources: Sequence[str], data: DataArguments) -> Dataset:
             raise ValueError(f"'{name}' has none of the columns {', '.join(data.tasks.values())} that tasks name")
         parts.append(task_examples(corpus, tasks))
     return concatenate_datasets(parts)
+
+
+def use_all_cores() -> int:
+    """Gives PyTorch this process's share of the cores and returns the number of processes.
+
+    Launchers set one thread for each process, which leaves most of a CPU idle. Raises `RuntimeError` when a launcher
+    started several processes that do not know of each other.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if PartialState().num_processes != processes:
+        raise RuntimeError(f"{processes} processes were started as single ones; launch with torchrun or --multi_gpu")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return processes
+
+
+def keep_encoder_frames(
+    model: SpeechTextAdapterForConditionalGeneration,
+    processor: SpeechTextAdapterProcessor,
+    examples: Sequence[Dataset],
+    optimization: OptimizationArguments,
+) -> tuple[SpeechTextCollator, list[Dataset]]:
+    """Runs the frozen encoder once per clip; the collator and the data sets then need no audio."""
+    root = (optimization.cache_directory or default_cache_directory()) / FEATURES
+    store = open_store(root, model, processor)
+    keyed = [encode_corpus(model, processor, rows, store, workers=optimization.workers) for rows in examples]
+    return SpeechTextCollator(processor, store=store), keyed
 
 
 def has_bfloat16_units() -> bool:

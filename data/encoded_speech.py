@@ -1,0 +1,125 @@
+"""Running a frozen speech encoder over a corpus once, and training from what it said."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers.feature_extraction_utils import BatchFeature
+
+from ..modeling.modeling_frozen_backbones import fingerprint_tensors
+from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
+from .feature_store import FeatureStore
+
+KEY = "features"  # the column that holds a clip's key
+
+
+def encoder_facts(
+    model: SpeechTextAdapterForConditionalGeneration, processor: SpeechTextAdapterProcessor
+) -> dict[str, Any]:
+    """Everything that decides what the frozen encoder says of a clip."""
+    config = model.config
+    extractor = processor.feature_extractor.to_json_string()
+    return {
+        "encoder": type(model.model.audio_tower).__name__,
+        "revision": config.audio_model_revision,
+        "weights": fingerprint_tensors(model.model.audio_tower.state_dict()),
+        "layer": "last",
+        "encoding": config.encoding,
+        "preprocessing": hashlib.sha256(extractor.encode()).hexdigest(),
+        "chunk_seconds": processor.chunk_seconds,
+        "dtype": str(model.model.audio_tower.dtype),
+    }
+
+
+def encode_corpus(
+    model: SpeechTextAdapterForConditionalGeneration,
+    processor: SpeechTextAdapterProcessor,
+    examples: Dataset,
+    store: FeatureStore,
+    batch_size: int = 32,
+    workers: int = 0,
+    shard_clips: int = 512,
+) -> Dataset:
+    """Encodes the clips that the store lacks and adds their keys to `examples` as the column `features`.
+
+    Under a launcher each process encodes its share. Raises `ValueError` when the encoder is trained, for then what it
+    says changes.
+    """
+    if any(parameter.requires_grad for parameter in model.model.audio_tower.parameters()):
+        raise ValueError("features of an encoder that is trained cannot be kept; leave out cache_features or unfrozen")
+    first_of = {clip: index for index, clip in reversed(list(enumerate(examples["id"])))}
+    clips = examples.select(sorted(first_of.values())).sort("length")
+    prepare = _Prepare(processor, store)
+    keys: dict[str, str] = {}
+    state = PartialState()
+    with state.split_between_processes(list(range(len(clips)))) as share:
+        loader = DataLoader(
+            clips.select(share), batch_size=batch_size, collate_fn=prepare, num_workers=workers, shuffle=False
+        )
+        progress = tqdm(loader, desc="encoding speech", unit="batch", disable=not state.is_local_main_process)
+        for shard in _shards(model, progress, keys, shard_clips):
+            store.write(shard)
+    keys = {clip: key for part in _gather(keys) for clip, key in part.items()}
+    store.refresh()
+    return examples.add_column(KEY, [keys[clip] for clip in examples["id"]])
+
+
+@dataclass(frozen=True)
+class _Prepare:
+    """Loads clips in a worker process and extracts the features of those that the store lacks."""
+
+    processor: SpeechTextAdapterProcessor
+    store: FeatureStore
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> tuple[dict[str, str], list[str], BatchFeature | None]:
+        clips = {row["id"]: self.processor.load(row["audio"], name=row["id"]) for row in rows}
+        keys = {name: self.store.key(clip) for name, clip in clips.items()}
+        missing = {key: clips[name] for name, key in keys.items() if key not in self.store}
+        chunks = [(key, chunk) for key, clip in missing.items() for chunk in self.processor.chunks(clip)]
+        if not chunks:
+            return keys, [], None
+        features = self.processor.pad([self.processor.extract(chunk) for _, chunk in chunks])
+        return keys, [key for key, _ in chunks], BatchFeature(features, tensor_type="pt")
+
+
+@torch.no_grad()
+def _shards(
+    model: SpeechTextAdapterForConditionalGeneration, batches: Any, keys: dict[str, str], shard_clips: int
+) -> Iterator[dict[str, list[np.ndarray]]]:
+    """Groups of encoded clips; `keys` is filled with the key of every clip seen."""
+    pending: dict[str, list[np.ndarray]] = {}
+    for named, owners, features in batches:
+        keys |= named
+        if features is not None:
+            frames, lengths = model.model.encode_audio(**features.to(model.device))
+            for owner, clip, length in zip(owners, frames, lengths.tolist(), strict=True):
+                pending.setdefault(owner, []).append(clip[:length].float().cpu().numpy())
+        if len(pending) >= shard_clips:
+            yield pending
+            pending = {}
+    if pending:
+        yield pending
+
+
+def _gather(keys: dict[str, str]) -> list[dict[str, str]]:
+    if PartialState().num_processes == 1:
+        return [keys]
+    gathered: list[Any] = [None] * PartialState().num_processes
+    torch.distributed.all_gather_object(gathered, keys)
+    return gathered
+
+
+def open_store(
+    root: Path, model: SpeechTextAdapterForConditionalGeneration, processor: SpeechTextAdapterProcessor
+) -> FeatureStore:
+    """The store of this encoder and this preprocessing."""
+    return FeatureStore(root, encoder_facts(model, processor))

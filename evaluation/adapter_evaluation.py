@@ -1,0 +1,146 @@
+"""Answers of a speech-text model on test clips, and what they are worth beside guesses and gold text."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from ..data.speech_text_collator import SpeechTextCollator
+from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
+from .intervals import Interval, mean_interval, ratio_interval
+from .report import Measurement
+from .word_error_rate import count_word_errors, normalize_text
+
+HUB_TASKS = {"wer": "automatic-speech-recognition", "accuracy": "audio-classification"}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are generated: greedily, in batches of similar length."""
+
+    batch_size: int = 32
+    max_new_tokens: int = 64
+
+    def batches(self, lengths: Sequence[float]) -> Iterator[list[int]]:
+        order = [int(index) for index in np.argsort(lengths, kind="stable")]
+        for start in tqdm(range(0, len(order), self.batch_size), desc="answering", unit="batch", leave=False):
+            yield order[start : start + self.batch_size]
+
+
+def answer_speech(
+    model: SpeechTextAdapterForConditionalGeneration,
+    processor: SpeechTextAdapterProcessor,
+    examples: Dataset,
+    decoding: Decoding,
+) -> list[str]:
+    """What the model answers to each of `task_examples`, in their order."""
+    collate = SpeechTextCollator(processor, for_generation=True)
+    answers = [""] * len(examples)
+    model.eval()
+    for batch in decoding.batches(examples["length"]):
+        inputs = collate([examples[index] for index in batch]).to(model.device)
+        generated = model.generate(**inputs, max_new_tokens=decoding.max_new_tokens, do_sample=False)
+        for index, answer in zip(batch, processor.decode_answers(generated, inputs["input_ids"]), strict=True):
+            answers[index] = answer
+    return answers
+
+
+@torch.no_grad()
+def answer_gold_text(
+    model: SpeechTextAdapterForConditionalGeneration,
+    processor: SpeechTextAdapterProcessor,
+    examples: Dataset,
+    decoding: Decoding,
+) -> list[str]:
+    """What the frozen LLM answers when the true transcript stands where the speech would: the topline."""
+    prompts = [
+        processor.prompt(task).replace(processor.audio_token, transcript)
+        for task, transcript in zip(examples["task"], examples["transcript"], strict=True)
+    ]
+    answers = [""] * len(prompts)
+    for batch in decoding.batches([len(prompt) for prompt in prompts]):
+        texts = [prompts[index] for index in batch]
+        inputs = processor.tokenizer(
+            texts,
+            add_special_tokens=False,
+            padding=True,
+            padding_side="left",
+            return_token_type_ids=False,
+            return_tensors="pt",
+        )
+        generated = model.model.language_model.generate(
+            **inputs.to(model.device), max_new_tokens=decoding.max_new_tokens, do_sample=False
+        )
+        for index, answer in zip(batch, processor.decode_answers(generated, inputs["input_ids"]), strict=True):
+            answers[index] = answer
+    return answers
+
+
+def measure(
+    name: str, metric: str, examples: Dataset, answers: Sequence[str], topline: Sequence[str] | None, **facts: Any
+) -> Measurement:
+    """One row of results.
+
+    Args:
+        metric: "wer" (errors over words) or "accuracy" (share of answers that are the target, normalized).
+        topline: answers to gold text. facts: `training_targets` (answers seen in training, for chance and majority)
+            and any field of `Measurement`.
+
+    Intervals resample speakers where at least two are known, clips otherwise. For WER, chance answers each clip with
+    a training target drawn at random and majority with the most frequent one.
+    """
+    targets, speakers = list(examples["target"]), list(examples["speaker"])
+    training_targets = facts.pop("training_targets", None) or targets
+    by_speaker = len(set(speakers)) > 1
+    interval = score(metric, targets, answers, speakers if by_speaker else None)
+    return Measurement.of(
+        name,
+        metric,
+        interval,
+        items=len(targets),
+        speakers=len(set(speakers)) if by_speaker else None,
+        resampled="speakers" if by_speaker else "items",
+        chance=_chance(metric, targets, training_targets),
+        majority=_majority(metric, targets, training_targets),
+        topline=score(metric, targets, topline).value if topline is not None else None,
+        task=HUB_TASKS[metric],
+        **facts,
+    )
+
+
+def score(
+    metric: str, targets: Sequence[str], answers: Sequence[str], speakers: Sequence[str] | None = None
+) -> Interval:
+    """The corpus value of a metric with its interval."""
+    if metric == "wer":
+        counted = count_word_errors(targets, answers)
+        return ratio_interval(counted.errors, counted.reference_words, speakers)
+    if metric == "accuracy":
+        return mean_interval(correct(targets, answers), speakers)
+    raise ValueError(f"there is no metric '{metric}'; choose 'wer' or 'accuracy'")
+
+
+def correct(targets: Sequence[str], answers: Sequence[str]) -> list[bool]:
+    """Whether each answer is its target, both normalized."""
+    pairs = zip(targets, answers, strict=True)
+    return [normalize_text(target) == normalize_text(answer) for target, answer in pairs]
+
+
+def _chance(metric: str, targets: Sequence[str], training_targets: Sequence[str]) -> float:
+    if metric == "accuracy":
+        return 1 / len(set(training_targets))
+    drawn = np.random.default_rng(0).integers(len(training_targets), size=len(targets))
+    return count_word_errors(targets, [training_targets[index] for index in drawn]).rate
+
+
+def _majority(metric: str, targets: Sequence[str], training_targets: Sequence[str]) -> float:
+    answer = Counter(training_targets).most_common(1)[0][0]
+    if metric == "accuracy":
+        return float(np.mean(correct(targets, [answer] * len(targets))))
+    return count_word_errors(targets, [answer] * len(targets)).rate

@@ -1,0 +1,130 @@
+"""The final test of a speech-text adapter and the report of its run."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from .adapter_evaluation import Decoding, answer_gold_text, answer_speech, measure
+from .report import Backbone, Corpus, Example, Measurement, Parameters
+
+
+@dataclass
+class Stopwatch:
+    """Wall-clock seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.monotonic() - start, 1)
+
+
+@dataclass
+class FinalTest:
+    """Tests a model on named corpora, task by task. `metrics` names those whose metric is not accuracy."""
+
+    model: Any
+    processor: Any
+    decoding: Decoding
+    metrics: Mapping[str, str]
+    train_examples: Dataset
+    examples_shown: int = 12
+    measurements: list[Measurement] = field(default_factory=list)
+    shown: list[Example] = field(default_factory=list)
+
+    def run(self, name: str, examples: Dataset) -> None:
+        for task in sorted(set(examples["task"])):
+            self._run_task(name, task, examples.filter(lambda row, task=task: row["task"] == task))
+
+    def _run_task(self, name: str, task: str, examples: Dataset) -> None:
+        answers = answer_speech(self.model, self.processor, examples, self.decoding)
+        gold = None
+        if all(examples["transcript"]):
+            gold = answer_gold_text(self.model, self.processor, examples, self.decoding)
+        trained = [
+            target
+            for known, target in zip(self.train_examples["task"], self.train_examples["target"], strict=True)
+            if known == task
+        ]
+        metric = self.metrics.get(task, "accuracy")
+        row = measure(
+            f"{name}: {task}",
+            metric,
+            examples,
+            answers,
+            gold,
+            training_targets=trained,
+            split="final test",
+            dataset=name,
+        )
+        self.measurements.append(row)
+        pairs = zip(examples["target"], answers, examples["speaker"], strict=True)
+        fair = [Example(target, answer, f"{name}: {task}", speaker) for target, answer, speaker in pairs]
+        self.shown += fair[:: max(1, len(fair) // self.examples_shown)][: self.examples_shown]
+
+
+def describe_corpus(name: str, role: str, examples: Dataset, license: str = "") -> Corpus:
+    """Clips, hours and speakers of `task_examples`, each clip counted once."""
+    seconds = dict(zip(examples["id"], examples["length"], strict=True))
+    speakers = {speaker for speaker in examples["speaker"] if speaker}
+    hours = round(sum(seconds.values()) / 3600, 3) or None
+    return Corpus(name, role, len(seconds), hours, len(speakers) or None, license)
+
+
+def describe_backbones(model: Any) -> list[Backbone]:
+    """The speech encoder and the LLM with their revisions and sizes."""
+    config, parts = model.config, model.model
+    roles = (("speech encoder", "audio", parts.audio_tower), ("language model", "text", parts.language_model))
+    described = []
+    for role, name, part in roles:
+        source = str(getattr(config, f"{name}_model_id"))
+        parameters = list(part.parameters())
+        described.append(
+            Backbone(
+                role,
+                Path(source).name if Path(source).is_dir() else source,
+                revision=getattr(config, f"{name}_model_revision"),
+                parameters=sum(parameter.numel() for parameter in parameters),
+                frozen=not any(parameter.requires_grad for parameter in parameters),
+                on_hub=not Path(source).is_dir(),
+            )
+        )
+    return described
+
+
+def count_parameters(model: Any) -> Parameters:
+    """What is trained and all there is."""
+    parameters = list(model.parameters())
+    trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return Parameters(trainable, sum(parameter.numel() for parameter in parameters))
+
+
+def side_by_side(examples: list[Example]) -> str:
+    """Targets over answers, for the terminal."""
+    lines = []
+    for example in examples:
+        lines += [f"[{example.task}, {example.speaker}]", f"  said    {example.reference}"]
+        lines += [f"  answer  {example.hypothesis}"]
+    return "\n".join(lines)
+
+
+def missed_bars(measurements: list[Measurement], bars: Mapping[str, float]) -> list[str]:
+    """What falls short of `bars` (row name -> least accuracy or greatest WER). Raises `KeyError` for unknown rows."""
+    rows = {row.name: row for row in measurements}
+    missed = []
+    for name, bar in bars.items():
+        if name not in rows:
+            raise KeyError(f"check names the row '{name}'; there are {', '.join(sorted(rows))}")
+        row = rows[name]
+        if row.value > bar if row.metric == "wer" else row.value < bar:
+            missed.append(f"{name}: {row.metric} {row.value:.3f} misses the bar of {bar}")
+    return missed
