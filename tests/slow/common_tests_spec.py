@@ -43,7 +43,6 @@ def speech_encoder() -> Wav2Vec2Config:
         conv_dim=[16, 16, 16],
         conv_kernel=[10, 3, 3],
         conv_stride=[5, 8, 8],
-        num_feat_extract_layers=3,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=2,
         mask_time_prob=0.0,
@@ -120,7 +119,7 @@ def with_trained_backbones() -> SpeechTextAdapterConfig:
 
 
 def keep_to_known_fields(set_fields: Callable[[PreTrainedConfig], None]) -> Callable[[PreTrainedConfig], None]:
-    """The common tests write every spelling of "epsilon" into a configuration; ours refuses fields it does not have."""
+    """The common tests write every spelling of "epsilon" into a configuration; ours refuses unknown fields."""
 
     def set_known_fields(config: PreTrainedConfig) -> None:
         set_fields(config)
@@ -137,7 +136,7 @@ transformers.testing_utils.set_config_for_less_flaky_test = keep_to_known_fields
 
 MODEL_CLASSES = [SpeechTextAdapterModel, SpeechTextAdapterForConditionalGeneration]
 NO_GENERATION_TESTS = {
-    "test_generation_tester_mixin_inheritance": "without a checkout there is no generation mixin; stock models fail too"
+    "test_generation_tester_mixin_inheritance": "there is no generation mixin without a checkout; Llama fails too"
 }
 CHECKPOINTING = ("", "_use_reentrant_false", "_use_reentrant_true")
 FROZEN = {

@@ -35,19 +35,8 @@ def source_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked source distribution of the transformers that is installed."""
     folder = tmp_path_factory.mktemp("sdist")
     wanted = f"transformers=={transformers.__version__}"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--no-binary",
-        ":all:",
-        "--dest",
-        str(folder),
-        wanted,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
+    done = subprocess.run([*pip, "--dest", str(folder), wanted], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{wanted} could not be downloaded: {done.stderr[-2000:]}"
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as file:
