@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Audio, Dataset, concatenate_datasets, load_dataset
+from datasets import Audio, Dataset, Value, concatenate_datasets, load_dataset
 
 from .synthetic_corpus import RECIPES, build_synthetic_corpus
 
@@ -18,7 +18,7 @@ SYNTHETIC = "synthetic:"
 
 
 def load_corpus(source: str | Path, split: str | None = None, columns: Mapping[str, str] | None = None) -> Dataset:
-    """A corpus as a data set with at least the columns `id` and `audio` (a path, or bytes with a path).
+    """A corpus as a data set with at least the columns `id` (text) and `audio` (bytes or a path, undecoded).
 
     Of a folder's metadata everything but lists becomes a column.
 
@@ -48,7 +48,7 @@ def load_corpus(source: str | Path, split: str | None = None, columns: Mapping[s
         raise ValueError(f"'{source}' has no rows" + (f" of split '{split}'" if split else ""))
     if "id" not in rows.column_names:
         rows = rows.add_column("id", [f"{folder.name}-{index:06d}" for index in range(len(rows))])
-    return rows
+    return rows.cast_column("id", Value("string"))
 
 
 def _speak(recipe: str) -> Path:
@@ -63,7 +63,8 @@ def _from_folder(folder: Path, split: str | None) -> Dataset:
     kept = [record for record in records if split is None or record.get("split") == split]
     # Columns that not every line has are filled with None, so that kinds of clips may differ.
     names = {name: None for record in kept for name in record}
-    return Dataset.from_list([{**names, **record} for record in kept])
+    rows = Dataset.from_list([{**names, **record} for record in kept])
+    return rows.cast_column("audio", Audio(decode=False)) if kept else rows
 
 
 def _with_path(record: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -109,18 +110,19 @@ def _of_task(corpus: Dataset, task: str, column: str) -> Dataset:
         raise ValueError(f"task '{task}' wants column '{column}'; the corpus has {', '.join(corpus.column_names)}")
     targets = corpus[column]
     kept = [index for index, target in enumerate(targets) if target not in (None, "")]
+    # Audio is never copied here: where every clip has a target, `select` is a view.
     chosen = corpus.select(kept)
-    return Dataset.from_dict(
-        {
-            "id": chosen["id"],
-            "audio": chosen["audio"],
-            "task": [task] * len(kept),
-            "target": [str(target) for target in chosen[column]],
-            "transcript": [text or "" for text in _column(chosen, "transcript", "")],
-            "speaker": [str(speaker) for speaker in _column(chosen, "speaker", "")],
-            "length": [float(seconds) for seconds in _column(chosen, "duration", 0.0)],
-        }
-    )
+    small = {
+        "task": [task] * len(kept),
+        "target": [str(target) for target in chosen[column]],
+        "transcript": [text or "" for text in _column(chosen, "transcript", "")],
+        "speaker": [str(speaker) for speaker in _column(chosen, "speaker", "")],
+        "length": [float(seconds) for seconds in _column(chosen, "duration", 0.0)],
+    }
+    examples = chosen.select_columns(["id", "audio"])
+    for name, values in small.items():
+        examples = examples.add_column(name, values)
+    return examples
 
 
 def _column(rows: Dataset, name: str, default: Any) -> list[Any]:

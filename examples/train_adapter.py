@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from transformers import set_seed
+
 from speechzoo.data.speech_text_collator import SpeechTextCollator
 from speechzoo.evaluation.adapter_evaluation import Decoding
 from speechzoo.evaluation.adapter_report import (
@@ -43,7 +45,6 @@ from speechzoo.training.adapter_training import (
     use_all_cores,
 )
 from speechzoo.training.command_line import as_command, parse_arguments
-from transformers import set_seed
 
 GROUPS = (BackboneArguments, AdapterArguments, DataArguments, OptimizationArguments, OutputArguments)
 TINY_ZOO = Path(__file__).parent / "configs" / "tiny_zoo.yaml"
