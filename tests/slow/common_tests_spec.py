@@ -143,6 +143,9 @@ FROZEN = {
     f"test_training_gradient_checkpointing{variant}": "a frozen encoder stays in evaluation mode, without checkpoints"
     for variant in CHECKPOINTING
 }
+FROZEN_DECODER = {
+    "test_retain_grad_hidden_states_attentions": "what a frozen decoder makes of its own tokens needs no gradient"
+}
 CASES = [
     {
         "name": "CausalModel",
@@ -157,8 +160,9 @@ CASES = [
         "config": with_encoder_decoder,
         "inputs": prompts_and_answers,
         "model_classes": MODEL_CLASSES,
+        "tester": {"num_hidden_states_types": 2},  # the encoder's and the decoder's
         "attrs": {"_is_composite": True},
-        "expected": NO_GENERATION_TESTS | FROZEN,
+        "expected": NO_GENERATION_TESTS | FROZEN | FROZEN_DECODER,
     },
     {
         "name": "TrainedBackbones",
