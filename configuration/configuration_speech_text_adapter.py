@@ -87,8 +87,8 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
 
-    audio_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    audio_config: Any = None
+    text_config: Any = None
     audio_model_id: str | None = None
     audio_model_revision: str | None = None
     text_model_id: str | None = None

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-_PROGRAM = "from speechzoo.evaluation.reload_check import main; main()"
+# Importing the package registers the Auto classes.
+_PROGRAM = "import speechzoo; from speechzoo.evaluation.reload_check import main; main()"
 
 
 @torch.no_grad()
@@ -39,7 +40,6 @@ def reloads_equal(model: Any, inputs: dict[str, Tensor], source: str | Path) -> 
 
 
 def main() -> None:
-    import speechzoo  # noqa: F401  registers the Auto classes
     from transformers import AutoModelForMultimodalLM
 
     source, given, told, threads = sys.argv[1:]

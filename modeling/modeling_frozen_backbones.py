@@ -1,6 +1,6 @@
 """Composite models whose large parts stay frozen: a checkpoint holds what was trained and names the rest.
 
-`FrozenBackbonesMixin` goes before `PreTrainedModel` in the bases of both the headless and the headed class.
+`FrozenBackbonesModel` is a base of both the headless and the headed class.
 """
 
 import copy
@@ -77,7 +77,7 @@ class Backbone:
         return any(re.match(pattern, parameter) for pattern in patterns or ())
 
 
-class FrozenBackbonesMixin:
+class FrozenBackbonesModel(PreTrainedModel):
     """Freezing, saving and loading for a model whose backbones are named by id and revision in its configuration."""
 
     _backbones: tuple[Backbone, ...] = ()
@@ -135,7 +135,8 @@ class FrozenBackbonesMixin:
 
         Raises `ValueError` when a tensor that would be left out requires gradients.
         """
-        config, always_ignored = self.config, set(self._keys_to_ignore_on_save or ()) - self._left_out_keys()
+        config: Any = self.config
+        always_ignored: Any = set(self._keys_to_ignore_on_save or ()) - self._left_out_keys()
         try:
             if save_backbones:
                 self._keys_to_ignore_on_save, self.config = always_ignored, _self_contained(config, self._backbones)

@@ -3,6 +3,8 @@
 Shapes: C clips, n extracted features (samples or mel frames), M mel bands, F encoder frames, D width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -45,10 +47,12 @@ def make_padding_safe(encoder: PreTrainedModel) -> None:
             encoder.register_forward_pre_hook(_tell_valid_frames, with_kwargs=True)
 
 
-def _first_convolution(module: nn.Module) -> nn.Module | None:
-    """The first layer of a convolutional front end, where it normalizes each channel over time."""
+def _first_convolution(module: nn.Module) -> Any:
+    """The first layer of a convolutional front end, or `None` where it does not normalize each channel over time."""
     layers = module._modules.get("conv_layers")
-    norm = layers[0]._modules.get("layer_norm") if isinstance(layers, nn.ModuleList) and len(layers) else None
+    if not isinstance(layers, nn.ModuleList) or not len(layers):
+        return None
+    norm = layers[0]._modules.get("layer_norm")
     return layers[0] if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels else None
 
 

@@ -20,7 +20,7 @@ class LengthReduction(nn.Module):
     def __init__(self, config: SpeechTextAdapterConfig) -> None:
         super().__init__()
         self.ratio, self.random_phase = config.reduction_ratio, config.random_phase
-        frame_width, width = config.audio_config.hidden_size, config.adapter_width
+        frame_width, width = config.audio_config.hidden_size, _width(config)
         self.kind = config.reduction
         if config.reduction == "convolution":
             kernel = 2 * self.ratio - 1
@@ -67,7 +67,7 @@ class AdapterLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: SpeechTextAdapterConfig) -> None:
         super().__init__()
-        width, self.heads, self.dropout = config.adapter_width, config.adapter_heads, config.adapter_dropout
+        width, self.heads, self.dropout = _width(config), config.adapter_heads, config.adapter_dropout
         if width % (2 * self.heads):
             raise ValueError(f"adapter_width {width} must be a multiple of twice adapter_heads, {2 * self.heads}")
         self.attention_norm = nn.LayerNorm(width)
@@ -101,12 +101,13 @@ class SpeechAdapter(nn.Module):
 
     def __init__(self, config: SpeechTextAdapterConfig, embedding_width: int) -> None:
         super().__init__()
-        self.head_width = config.adapter_width // config.adapter_heads
+        width = _width(config)
+        self.head_width = width // config.adapter_heads
         self.input_norm = nn.LayerNorm(config.audio_config.hidden_size)
         self.reduction = LengthReduction(config)
         self.layers = nn.ModuleList(AdapterLayer(config) for _ in range(config.adapter_layers))
-        self.output_norm = nn.LayerNorm(config.adapter_width)
-        self.output_projection = nn.Linear(config.adapter_width, embedding_width)
+        self.output_norm = nn.LayerNorm(width)
+        self.output_projection = nn.Linear(width, embedding_width)
         self.output_scale = nn.Parameter(torch.ones(embedding_width))
         self.output_shift = nn.Parameter(torch.zeros(embedding_width))
 
@@ -135,6 +136,10 @@ class SpeechAdapter(nn.Module):
         return unit * self.output_scale + self.output_shift, lengths
 
 
+def _width(config: SpeechTextAdapterConfig) -> int:
+    return config.adapter_width or config.audio_config.hidden_size
+
+
 def rotary_angles(hidden_states: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines [A, D / H] of rotary positions, base 10,000."""
     positions = torch.arange(hidden_states.shape[1], device=hidden_states.device, dtype=torch.float32)
@@ -150,11 +155,20 @@ def rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return (states * cosine + torch.cat((-second, first), dim=-1) * sine).to(states.dtype)
 
 
+def _table(embeddings: nn.Module) -> Tensor:
+    return embeddings.get_parameter("weight")
+
+
+def embedding_width(embeddings: nn.Module) -> int:
+    """Width of the vectors that an LLM's first layer wants, which need not be its hidden size."""
+    return _table(embeddings).shape[1]
+
+
 @torch.no_grad()
 def embedding_statistics(embeddings: nn.Module, sample: int = 8192) -> tuple[Tensor, Tensor]:
     """Mean [D] and deviation [D] of what the LLM's embedding layer returns, over tokens evenly spread by id."""
-    size = embeddings.weight.shape[0]
-    tokens = torch.linspace(0, size - 1, min(size, sample), device=embeddings.weight.device).long()
+    table = _table(embeddings)
+    tokens = torch.linspace(0, len(table) - 1, min(len(table), sample), device=table.device).long()
     rows = embeddings(tokens).float()
     return rows.mean(0), rows.std(0)
 

@@ -23,10 +23,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
 from ..configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
-from .modeling_frozen_backbones import Backbone, FrozenBackbonesMixin, pinned_revision, quiet_loading
+from .modeling_frozen_backbones import Backbone, FrozenBackbonesModel, pinned_revision, quiet_loading
 from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy, mean_over_items
 from .modeling_padding_safe_encoders import encode_speech, frame_mask, make_padding_safe
-from .modeling_speech_adapter import SpeechAdapter, embedding_statistics
+from .modeling_speech_adapter import SpeechAdapter, embedding_statistics, embedding_width
 
 SPEECH_INPUTS = ("input_features", "input_features_mask")
 
@@ -43,7 +43,7 @@ SPEECH_ENCODER = Backbone("audio_tower", "audio", lambda config: AutoModel, _enc
 LANGUAGE_MODEL = Backbone("language_model", "text", _language_model_class, lambda model: model)
 
 
-class SpeechTextAdapterPreTrainedModel(PreTrainedModel):
+class SpeechTextAdapterPreTrainedModel(FrozenBackbonesModel):
     config: SpeechTextAdapterConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
@@ -64,7 +64,7 @@ class SpeechTextAdapterPreTrainedModel(PreTrainedModel):
             init.zeros_(module.output_shift)
 
 
-class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedModel):
+class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
     """The speech encoder, the adapter and the LLM, without a loss.
 
     The LLM is kept whole, head included, so that whatever its family does between the last hidden state and the
@@ -78,7 +78,7 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
         self.audio_tower = SPEECH_ENCODER.build(config)
         make_padding_safe(self.audio_tower)
         self.language_model = LANGUAGE_MODEL.build(config)
-        self.adapter = SpeechAdapter(config, self.get_input_embeddings().weight.shape[1])
+        self.adapter = SpeechAdapter(config, embedding_width(self.get_input_embeddings()))
         self.post_init()
         self.freeze_backbones()
         self._encoder_is_trained = any(parameter.requires_grad for parameter in self.audio_tower.parameters())
@@ -122,10 +122,12 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
 
         Frames that were encoded before, [C, F, D] with their mask [C, F], may be given in place of features.
         """
-        if encoder_frames is None:
+        if encoder_frames is not None and encoder_frames_mask is not None:
+            frames, lengths = encoder_frames, encoder_frames_mask.sum(-1)
+        elif input_features is not None and input_features_mask is not None:
             frames, lengths = self.encode_audio(input_features, input_features_mask)
         else:
-            frames, lengths = encoder_frames, encoder_frames_mask.sum(-1)
+            raise ValueError("speech came without its mask; the processor returns both")
         embeddings, embedding_lengths = self.adapter(frames, lengths)
         valid = embeddings[frame_mask(embedding_lengths, embeddings.shape[1])]
         return BaseModelOutputWithPooling(last_hidden_state=frames, pooler_output=valid)
@@ -140,14 +142,16 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
 
         Raises `ValueError` when the number of placeholders is not that of the speech embeddings.
         """
-        placeholders = None if input_ids is None else input_ids == self.config.audio_token_id  # [B, T]
+        if input_ids is None:
+            if inputs_embeds is None or any(tensor is not None for tensor in speech.values()):
+                raise ValueError("pass input_ids: their placeholders say where speech goes")
+            return inputs_embeds
+        placeholders = input_ids == self.config.audio_token_id  # [B, T]
         if inputs_embeds is None:
             # The placeholder may lie outside the LLM's table.
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
-        if speech.get("input_features") is None and speech.get("encoder_frames") is None:
+        if all(tensor is None for tensor in speech.values()):
             return inputs_embeds
-        if placeholders is None:
-            raise ValueError("speech was given with inputs_embeds alone; pass input_ids, whose placeholders say where")
         embeddings = self.get_audio_features(**speech).pooler_output
         if int(placeholders.sum()) != len(embeddings):
             raise ValueError(
@@ -212,9 +216,7 @@ class SpeechTextAdapterModel(FrozenBackbonesMixin, SpeechTextAdapterPreTrainedMo
         return self.run_language_model(True, attention_mask=attention_mask, **given)
 
 
-class SpeechTextAdapterForConditionalGeneration(
-    FrozenBackbonesMixin, SpeechTextAdapterPreTrainedModel, GenerationMixin
-):
+class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel, GenerationMixin):
     """The model with the LLM's own head, the loss and `generate`."""
 
     _backbones = (SPEECH_ENCODER, LANGUAGE_MODEL)
@@ -365,7 +367,8 @@ class SpeechTextAdapterForConditionalGeneration(
         output = self.model.run_language_model(True, **given)
         targets, head = self._aligned(labels), self.get_output_embeddings()
         keep = targets != IGNORED
-        total = linear_cross_entropy(output.last_hidden_state[keep], head.weight, targets[keep], head.bias)
+        weight, bias = head.get_parameter("weight"), dict(head.named_parameters()).get("bias")
+        total = linear_cross_entropy(output.last_hidden_state[keep], weight, targets[keep], bias)
         return SpeechTextOutput(loss=mean_over_items(total, labels, num_items))
 
     def _with_supervised_logits(
@@ -412,10 +415,12 @@ class SpeechTextAdapterForConditionalGeneration(
         input_ids, kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **kwargs)
         return input_ids, {**kwargs, **speech}
 
-    def _clip_order(self, input_ids: Tensor, input_features_mask: Tensor, expand_size: int) -> Tensor:
+    def _clip_order(self, input_ids: Tensor | None, input_features_mask: Tensor, expand_size: int) -> Tensor:
         """Indices of clips such that each prompt's clips come together, `expand_size` times."""
         config = self.config
         frames = (input_features_mask.sum(-1) - config.frame_kernel) // config.frame_stride + 1
+        if input_ids is None:
+            raise ValueError("beams over several clips need input_ids, whose placeholders say whose clip is whose")
         clip_ends = self.model.adapter.reduced_lengths(frames).cumsum(0)
         prompt_ends = (input_ids == config.audio_token_id).sum(-1).cumsum(0)
         prompt_of_clip = torch.searchsorted(prompt_ends, clip_ends)
@@ -431,11 +436,8 @@ class SpeechTextOutput(ModelOutput):
 
 
 def _speech_inputs(features: Tensor | None, mask: Tensor | None, kwargs: dict[str, Any]) -> dict[str, Tensor | None]:
-    """Collects what the caller gave of speech, out of `kwargs` too. Raises `ValueError` for features without mask."""
+    """Collects what the caller gave of speech, out of `kwargs` too."""
     kept = {name: kwargs.pop(name, None) for name in ("encoder_frames", "encoder_frames_mask")}
-    for given, needed, name in ((features, mask, "input_features"), (*kept.values(), "encoder_frames")):
-        if given is not None and needed is None:
-            raise ValueError(f"{name} came without {name}_mask; the processor returns both")
     return {"input_features": features, "input_features_mask": mask, **kept}
 
 
