@@ -9,18 +9,21 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-WORDS = "turn on off the lights kitchen bedroom heat up down please bring me my shoes transcribe speech".split()
+WORDS = [
+    *("turn", "on", "off", "the", "lights", "kitchen", "bedroom", "heat", "up", "down", "please", "bring", "me", "my"),
+    *("shoes", "transcribe", "speech"),
+]
 
-SPEECH_LAYERS = dict(num_hidden_layers=2, hidden_size=32, num_attention_heads=4, intermediate_size=48)
-WAVEFORM = dict(
-    conv_dim=[16, 16, 16],
-    conv_kernel=[10, 3, 3],
-    conv_stride=[5, 8, 8],
-    num_feat_extract_layers=3,
-    num_conv_pos_embeddings=16,
-    num_conv_pos_embedding_groups=4,
+SPEECH_LAYERS = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
+WAVEFORM = {
+    "conv_dim": [16, 16, 16],
+    "conv_kernel": [10, 3, 3],
+    "conv_stride": [5, 8, 8],
+    "num_feat_extract_layers": 3,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
     **SPEECH_LAYERS,
-)
+}
 ENCODERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "whisper": lambda: (
         transformers.WhisperConfig(
@@ -49,20 +52,22 @@ ENCODERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     ),
     "wavlm": lambda: (transformers.WavLMConfig(feat_extract_norm="group", **WAVEFORM), _waveform_extractor()),
     "w2v-bert": lambda: (
-        transformers.Wav2Vec2BertConfig(feature_projection_input_dim=40, conv_depthwise_kernel_size=7, **SPEECH_LAYERS),
+        transformers.Wav2Vec2BertConfig(
+            feature_projection_input_dim=40, conv_depthwise_kernel_size=7, **SPEECH_LAYERS
+        ),
         transformers.SeamlessM4TFeatureExtractor(feature_size=20, num_mel_bins=20),
     ),
 }
 
-DECODER = dict(
-    vocab_size=64,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-)
+DECODER = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
 CAUSAL: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaConfig(tie_word_embeddings=True, **DECODER),
     "qwen3": lambda: transformers.Qwen3Config(**DECODER),
@@ -77,7 +82,15 @@ CAUSAL: dict[str, Callable[[], Any]] = {
     "gemma2": lambda: transformers.Gemma2Config(**DECODER, final_logit_softcapping=2.0),
     "gemma3": lambda: transformers.Gemma3TextConfig(**DECODER),
 }
-T5 = dict(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0)
+T5 = {
+    "vocab_size": 64,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "decoder_start_token_id": 0,
+}
 SEQ2SEQ: dict[str, Callable[[], Any]] = {
     "t5": lambda: transformers.T5Config(**T5),
     "mt5": lambda: transformers.MT5Config(**T5, tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
