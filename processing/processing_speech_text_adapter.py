@@ -66,10 +66,7 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         chunk_seconds: float | None = None,
         max_audio_seconds: float | None = None,
     ) -> None:
-        if audio_token not in tokenizer.get_vocab():
-            tokenizer.add_special_tokens(
-                {"additional_special_tokens": [audio_token]}, replace_extra_special_tokens=False
-            )
+        _prepare_tokenizer(tokenizer, audio_token, padding_side="right" if is_encoder_decoder else "left")
         self.audio_token, self.audio_token_id = audio_token, tokenizer.convert_tokens_to_ids(audio_token)
         self.prompts = dict(DEFAULT_PROMPTS if prompts is None else prompts)
         self.is_encoder_decoder, self.encoding = is_encoder_decoder, encoding
@@ -118,11 +115,15 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         text = [text] if isinstance(text, str) else None if text is None else list(text)
         if audio is not None:
             rate = kwargs.get("sampling_rate") or kwargs.get("audio_kwargs", {}).get("sampling_rate")
-            audio = [self.load(source, rate, _name(source, index)) for index, source in enumerate(_as_list(audio))]
+            audio = [self.load(source, rate, index) for index, source in enumerate(_as_list(audio))]
         return None, text, None, audio
 
-    def load(self, source: Any, rate: int | None = None, name: str | None = None) -> np.ndarray:
-        """One clip [S] at the encoder's rate. Raises `AudioError` when it cannot be used or exceeds the limits."""
+    def load(self, source: Any, rate: int | None = None, index: int = 0, name: str | None = None) -> np.ndarray:
+        """One clip [S] at the encoder's rate. Raises `AudioError` when it cannot be used or exceeds the limits.
+
+        Errors call it `name`, else its path, else by its place `index`.
+        """
+        name = name or _name(source, index)
         clip = load_audio(source, self.sampling_rate, source_sampling_rate=rate, name=name)
         seconds = len(clip) / self.sampling_rate
         if self.max_audio_seconds is not None and seconds > self.max_audio_seconds:
@@ -251,7 +252,8 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         source = next((item[key] for key in _CHAT_SOURCES if item.get(key) is not None), None)
         if source is None:
             raise AudioError(f"a message holds audio without a source; give one of {', '.join(_CHAT_SOURCES)}")
-        return {"type": "audio", "audio": load_audio(source, self.sampling_rate)}
+        # Samples alone have no name; they are looked at when their place is known.
+        return {"type": "audio", "audio": source if isinstance(source, np.ndarray) else self.load(source)}
 
     def __call__(
         self,
@@ -269,7 +271,8 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
             targets: answers [B] to learn. `labels` then come too: -100 on the prompt and on padding, the end token
                 included. For a causal LLM the answers are appended to the prompts.
             encoder_frames: in place of audio, what the encoder said of each chunk [F, D] of each clip.
-            padding_side: "left" or "right"; by default right with targets, and as the tokenizer says without.
+            padding_side: "left" or "right"; by default right with targets, and without them on the left for a causal
+                LLM, which then generates.
 
         Returns:
             `input_ids`, `attention_mask` [B, T]; `input_features` and `input_features_mask` [C, n]; `labels`.
@@ -312,19 +315,13 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         else:
             sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
             labels = [[IGNORED] * len(prompt) + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        batch["input_ids"] = _pad_lists(sequences, self.padding_id, side)
+        batch["input_ids"] = _pad_lists(sequences, self.tokenizer.pad_token_id, side)
         batch["attention_mask"] = _pad_lists([[1] * len(sequence) for sequence in sequences], 0, side)
         # A decoder's labels are padded at their end, whatever the side of the prompts.
         batch["labels"] = _pad_lists(labels, IGNORED, "right" if self.is_encoder_decoder else side)
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-    @property
-    def padding_id(self) -> int:
-        """The padding token, or where there is none the end token; either is masked."""
-        tokenizer = self.tokenizer
-        return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def decode_answers(self, generated: torch.Tensor, input_ids: torch.Tensor | None = None) -> list[str]:
         """Texts of what `generate` returned, without the prompts `input_ids` [B, T] that a causal LLM repeats."""
@@ -338,9 +335,23 @@ def _pin(source: str, revision: str | None) -> dict[str, Any]:
     return {} if os.path.isdir(source) else {"revision": revision}
 
 
-def _name(source: Any, index: int) -> str | None:
-    """What errors call a clip: its own name where it has one, else its place."""
-    return None if isinstance(source, (str, os.PathLike, Mapping)) else f"clip {index}"
+def _name(source: Any, index: int) -> str:
+    """What errors call a clip: its path where it has one, else its place."""
+    path = source.get("path") if isinstance(source, Mapping) else source
+    return str(path) if isinstance(path, (str, os.PathLike)) else f"clip {index}"
+
+
+def _prepare_tokenizer(tokenizer: Any, audio_token: str, padding_side: str) -> None:
+    """Adds the placeholder, unless there is one, and what batches need.
+
+    A word of the vocabulary is not enough: only an added token is found wherever it stands. Answers are generated
+    after the prompt, so a causal LLM's prompts end together.
+    """
+    if audio_token not in tokenizer.get_added_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [audio_token]}, replace_extra_special_tokens=False)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked
+    tokenizer.padding_side = padding_side
 
 
 def _as_list(audio: Any) -> list[Any]:
