@@ -44,7 +44,8 @@ def main() -> None:
     encoder = WhisperModel(small_size()).encoder.eval().to(arguments.device)
     batches = {name: features(name, arguments) for name in ("clip", "window")}
     runs: dict[str, Callable[[], Any]] = {
-        name: lambda name=name: encode_speech(encoder, *batches[name], name, KERNEL, STRIDE)[0] for name in batches
+        name: lambda name=name: encode_speech(encoder, *batches[name], name, KERNEL, STRIDE)[0].last_hidden_state
+        for name in batches
     }
     seconds = measure_in_turn(runs, arguments)
     ratios = [window / clip for clip, window in zip(seconds["clip"], seconds["window"], strict=True)]

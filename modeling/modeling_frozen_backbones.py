@@ -80,6 +80,8 @@ class Backbone:
 class FrozenBackbonesModel(PreTrainedModel):
     """Freezing, saving and loading for a model whose backbones are named by id and revision in its configuration."""
 
+    config: PreTrainedConfig
+    _keys_to_ignore_on_save: Any
     _backbones: tuple[Backbone, ...] = ()
     _headless_prefix = ""  # where the headless model sits in this class: "" or "model."
 
@@ -135,8 +137,8 @@ class FrozenBackbonesModel(PreTrainedModel):
 
         Raises `ValueError` when a tensor that would be left out requires gradients.
         """
-        config: Any = self.config
-        always_ignored: Any = set(self._keys_to_ignore_on_save or ()) - self._left_out_keys()
+        config: PreTrainedConfig = self.config
+        always_ignored: set[str] = set(self._keys_to_ignore_on_save or ()) - self._left_out_keys()
         try:
             if save_backbones:
                 self._keys_to_ignore_on_save, self.config = always_ignored, _self_contained(config, self._backbones)
@@ -160,13 +162,15 @@ class FrozenBackbonesModel(PreTrainedModel):
         if path is None:
             return super().from_pretrained(None, *args, config=config, **kwargs)
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        # A configuration would keep it for itself, "auto" too.
+        dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", None)
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(path, return_unused_kwargs=True, **kwargs)
             kwargs |= hub
         if not any(backbone.id(config) for backbone in cls._backbones):
-            return super().from_pretrained(path, *args, config=config, **kwargs)
+            return super().from_pretrained(path, *args, config=config, dtype=dtype or "auto", **kwargs)
         trained = cls._saved_tensors(path, hub)
-        dtype = kwargs.pop("dtype", None) or config.dtype or "auto"
+        dtype = dtype or config.dtype or "auto"
         rest = {name: value for name, value in kwargs.items() if name not in hub}
         loaded = cls._assemble(config, trained, dtype, hub, *args, **rest)
         model = loaded[0] if isinstance(loaded, tuple) else loaded

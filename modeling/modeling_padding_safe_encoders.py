@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 
@@ -71,6 +72,21 @@ def _tell_valid_frames(encoder: nn.Module, args: tuple, kwargs: dict) -> None:
             first.layer_norm.valid = None if mask is None else (mask.sum(-1) - kernel) // stride + 1
 
 
+def frame_formula(encoder: PreTrainedModel) -> tuple[int, int]:
+    """Kernel and stride of `F = (n - kernel) // stride + 1`, asked of the encoder's own length function.
+
+    Raises `ValueError` for an encoder without one; the configuration's fields can then be set by hand.
+    """
+    lengths = getattr(encoder, "_get_feat_extract_output_lengths", None)
+    if lengths is None:
+        raise ValueError(
+            f"{type(encoder).__name__} does not tell how many frames it makes; set frame_kernel and frame_stride"
+        )
+    frames = lengths(torch.arange(1, 4000))
+    kernel = int((frames < 1).sum()) + 1
+    return kernel, int((frames < 2).sum()) + 1 - kernel
+
+
 def encode_speech(
     encoder: PreTrainedModel,
     input_features: Tensor,
@@ -78,7 +94,8 @@ def encode_speech(
     encoding: str,
     kernel: int,
     stride: int,
-) -> tuple[Tensor, Tensor]:
+    **kwargs: Any,
+) -> tuple[BaseModelOutput, Tensor]:
     """Encodes padded clips.
 
     Args:
@@ -88,22 +105,25 @@ def encode_speech(
         kernel, stride: the encoder's frame formula, `F = (n - kernel) // stride + 1`.
 
     Returns:
-        Hidden states [C, F, D], zero beyond each clip's end, and the number of valid frames [C].
+        The encoder's output, `last_hidden_state` [C, F, D] zero beyond each clip's end; the valid frames [C].
     """
     features = input_features.to(encoder.dtype)
     frames = (input_features_mask.sum(-1) - kernel) // stride + 1  # [C]
     if isinstance(encoder, WhisperEncoder):
-        hidden_states = _encode_whisper(encoder, features, input_features_mask, frames, encoding)
+        output = _encode_whisper(encoder, features, input_features_mask, frames, encoding, **kwargs)
     else:
-        hidden_states = encoder(features, attention_mask=input_features_mask).last_hidden_state
-    hidden_states = hidden_states[:, : int(frames.max())]
-    return hidden_states * frame_mask(frames, hidden_states.shape[1])[..., None], frames
+        output = encoder(features, attention_mask=input_features_mask, **kwargs)
+    hidden_states = output.last_hidden_state[:, : int(frames.max())]
+    output["last_hidden_state"] = hidden_states * frame_mask(frames, hidden_states.shape[1])[..., None]
+    return output, frames
 
 
-def _encode_whisper(encoder: WhisperEncoder, mel: Tensor, mel_mask: Tensor, frames: Tensor, encoding: str) -> Tensor:
+def _encode_whisper(
+    encoder: WhisperEncoder, mel: Tensor, mel_mask: Tensor, frames: Tensor, encoding: str, **kwargs: Any
+) -> BaseModelOutput:
     """[C, M, n] -> [C, F, D]; n is at most the window, and all of it for encoding "window"."""
     if encoding == "window":
-        return encoder(mel).last_hidden_state
+        return encoder(mel, **kwargs)
     mask = mel_mask[:, None].to(mel.dtype)
     # Both products: each convolution sees one frame to the right of the last valid one.
     hidden_states = nn.functional.gelu(encoder.conv1(mel * mask)) * mask
@@ -117,4 +137,4 @@ def _encode_whisper(encoder: WhisperEncoder, mel: Tensor, mel_mask: Tensor, fram
     )
     for layer in encoder.layers:
         hidden_states = layer(hidden_states, attention_mask)
-    return encoder.layer_norm(hidden_states)
+    return BaseModelOutput(last_hidden_state=encoder.layer_norm(hidden_states))

@@ -159,6 +159,11 @@ def _table(embeddings: nn.Module) -> Tensor:
     return embeddings.get_parameter("weight")
 
 
+def table_size(embeddings: nn.Module) -> int:
+    """Number of tokens that an LLM can embed."""
+    return len(_table(embeddings))
+
+
 def embedding_width(embeddings: nn.Module) -> int:
     """Width of the vectors that an LLM's first layer wants, which need not be its hidden size."""
     return _table(embeddings).shape[1]

@@ -19,14 +19,15 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, Seq2SeqModelOutput
 from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
 
 from ..configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
 from .modeling_frozen_backbones import Backbone, FrozenBackbonesModel, pinned_revision, quiet_loading
 from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy, mean_over_items
-from .modeling_padding_safe_encoders import encode_speech, frame_mask, make_padding_safe
-from .modeling_speech_adapter import SpeechAdapter, embedding_statistics, embedding_width
+from .modeling_padding_safe_encoders import encode_speech, frame_formula, frame_mask, make_padding_safe
+from .modeling_speech_adapter import SpeechAdapter, embedding_statistics, embedding_width, table_size
 
 SPEECH_INPUTS = ("input_features", "input_features_mask")
 
@@ -99,6 +100,10 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
 
     def encode_audio(self, input_features: Tensor, input_features_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Runs the speech encoder: hidden states [C, F, D] and valid frames [C]."""
+        encoded, lengths = self._run_encoder(input_features, input_features_mask)
+        return encoded.last_hidden_state, lengths
+
+    def _run_encoder(self, input_features: Tensor, input_features_mask: Tensor, **kwargs: Any) -> tuple[Any, Tensor]:
         config = self.config
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_is_trained):
             return encode_speech(
@@ -108,8 +113,10 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
                 config.encoding,
                 config.frame_kernel,
                 config.frame_stride,
+                **kwargs,
             )
 
+    @can_return_tuple
     def get_audio_features(
         self,
         input_features: Tensor | None = None,
@@ -123,14 +130,18 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
         Frames that were encoded before, [C, F, D] with their mask [C, F], may be given in place of features.
         """
         if encoder_frames is not None and encoder_frames_mask is not None:
-            frames, lengths = encoder_frames, encoder_frames_mask.sum(-1)
+            encoded, lengths = BaseModelOutput(encoder_frames), encoder_frames_mask.sum(-1)
         elif input_features is not None and input_features_mask is not None:
-            frames, lengths = self.encode_audio(input_features, input_features_mask)
+            encoded, lengths = self._run_encoder(input_features, input_features_mask, **_recording(kwargs))
         else:
             raise ValueError("speech came without its mask; the processor returns both")
-        embeddings, embedding_lengths = self.adapter(frames, lengths)
-        valid = embeddings[frame_mask(embedding_lengths, embeddings.shape[1])]
-        return BaseModelOutputWithPooling(last_hidden_state=frames, pooler_output=valid)
+        embeddings, embedding_lengths = self.adapter(encoded.last_hidden_state, lengths)
+        return BaseModelOutputWithPooling(
+            encoded.last_hidden_state,
+            pooler_output=embeddings[frame_mask(embedding_lengths, embeddings.shape[1])],
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
 
     def merge(
         self,
@@ -142,23 +153,34 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
 
         Raises `ValueError` when the number of placeholders is not that of the speech embeddings.
         """
-        if input_ids is None:
-            if inputs_embeds is None or any(tensor is not None for tensor in speech.values()):
-                raise ValueError("pass input_ids: their placeholders say where speech goes")
+        no_speech = all(tensor is None for tensor in speech.values())
+        if inputs_embeds is not None and no_speech:
             return inputs_embeds
-        placeholders = input_ids == self.config.audio_token_id  # [B, T]
-        if inputs_embeds is None:
+        placeholders = self._placeholders(input_ids, inputs_embeds)
+        if inputs_embeds is None and input_ids is not None:
             # The placeholder may lie outside the LLM's table.
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
-        if all(tensor is None for tensor in speech.values()):
+        if no_speech or inputs_embeds is None:
             return inputs_embeds
-        embeddings = self.get_audio_features(**speech).pooler_output
+        embeddings = self.get_audio_features(**speech, return_dict=True).pooler_output
         if int(placeholders.sum()) != len(embeddings):
             raise ValueError(
                 f"the prompts hold {int(placeholders.sum())} audio placeholders for {len(embeddings)} speech "
                 f"embeddings; make both with one processor, whose reduction is that of the model"
             )
         return inputs_embeds.masked_scatter(placeholders[..., None], embeddings.to(inputs_embeds.dtype))
+
+    def _placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """[B, T] where speech goes: at the placeholder's id, or where only embeddings came, at its embedding.
+
+        Raises `ValueError` when neither can tell.
+        """
+        token, table = self.config.audio_token_id, self.get_input_embeddings()
+        if input_ids is not None:
+            return input_ids == token
+        if inputs_embeds is None or token >= table_size(table):
+            raise ValueError("pass input_ids: their placeholders say where speech goes")
+        return (inputs_embeds == table(torch.tensor(token, device=inputs_embeds.device))).all(-1)
 
     def run_language_model(self, headless: bool, **kwargs: Any) -> ModelOutput:
         """Runs the LLM; `headless` leaves out what turns hidden states into logits.
@@ -179,15 +201,27 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
         decoder_attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> ModelOutput:
-        encoded = self.language_model.get_encoder()(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
-        return self.language_model.get_decoder()(
+        encoder = self.language_model.get_encoder()
+        encoded = encoder(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **_recording(kwargs))
+        decoded = self.language_model.get_decoder()(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
             encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
             **kwargs,
         )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
+        )
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -299,6 +333,7 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
     def set_output_embeddings(self, value: nn.Module) -> None:
         self.model.language_model.set_output_embeddings(value)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -435,6 +470,11 @@ class SpeechTextOutput(ModelOutput):
     loss: Tensor | None = None
 
 
+def _recording(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What of `kwargs` asks for intermediate states."""
+    return {name: kwargs[name] for name in ("output_hidden_states", "output_attentions") if name in kwargs}
+
+
 def _speech_inputs(features: Tensor | None, mask: Tensor | None, kwargs: dict[str, Any]) -> dict[str, Tensor | None]:
     """Collects what the caller gave of speech, out of `kwargs` too."""
     kept = {name: kwargs.pop(name, None) for name in ("encoder_frames", "encoder_frames_mask")}
@@ -446,21 +486,6 @@ def _positions(attention_mask: Tensor | None, position_ids: Tensor | None, cache
     if position_ids is not None or cache is not None or attention_mask is None or attention_mask.ndim != 2:
         return position_ids
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def frame_formula(encoder: PreTrainedModel) -> tuple[int, int]:
-    """Kernel and stride of `F = (n - kernel) // stride + 1`, asked of the encoder's own length function.
-
-    Raises `ValueError` for an encoder without one; the configuration's fields can then be set by hand.
-    """
-    lengths = getattr(encoder, "_get_feat_extract_output_lengths", None)
-    if lengths is None:
-        raise ValueError(
-            f"{type(encoder).__name__} does not tell how many frames it makes; set frame_kernel and frame_stride"
-        )
-    frames = lengths(torch.arange(1, 4000))
-    kernel = int((frames < 1).sum()) + 1
-    return kernel, int((frames < 2).sum()) + 1 - kernel
 
 
 __all__ = ["SpeechTextAdapterForConditionalGeneration", "SpeechTextAdapterModel", "SpeechTextAdapterPreTrainedModel"]
