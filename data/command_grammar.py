@@ -1,7 +1,7 @@
-"""The spoken commands of the tiny zoo: 31 intents, each an (action, object, location), with the phrasings that say them.
+"""The spoken commands of the tiny zoo: 31 intents (action, object, location) and the phrasings that say them.
 
-The table of intents is that of Fluent Speech Commands; every phrasing is our own. A phrasing belongs to one intent only,
-and one phrasing of each intent is held out: no model of the zoo, neither of speech nor of text, is trained on it.
+The table of intents is that of Fluent Speech Commands; every phrasing is our own. A phrasing belongs to one intent
+only, and one of each intent is held out: no model of the zoo, neither of speech nor of text, is trained on it.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -177,9 +178,7 @@ def _word_timings(text: str, phones: list[tuple[TimedLabel, int]]) -> list[Timed
 
     The engine's dictionary holds pairs such as "in the" as one entry: their common time is shared out by letters.
     """
-    word_starts = [
-        index for index, _ in enumerate(text) if text[index] != " " and (index == 0 or text[index - 1] == " ")
-    ]
+    word_starts = [match.start() for match in re.finditer(r"\S+", text)]
     words = text.split()
     groups = [(position, list(group)) for position, group in groupby(phones, key=lambda phone: phone[1])]
     first_word = [max(sum(start < position for start in word_starts) - 1, 0) for position, _ in groups]
@@ -205,10 +204,12 @@ def speak_requests(requests_file: Path, audio_folder: Path) -> None:
         identifier = request.pop("id")
         speech = synthesizer.speak(SpeechRequest(**request))
         soundfile.write(audio_folder / f"{identifier}.flac", speech.samples, SAMPLING_RATE, subtype="PCM_16")
-        timings = {
-            name: [list(asdict(item).values()) for item in getattr(speech, name)] for name in ("words", "phones")
-        }
+        timings = {"words": _as_lists(speech.words), "phones": _as_lists(speech.phones)}
         print(json.dumps({"id": identifier, "samples": len(speech.samples), **timings}), flush=True)
+
+
+def _as_lists(labels: list[TimedLabel]) -> list[list[str | float]]:
+    return [[item.label, item.start, item.end] for item in labels]
 
 
 if __name__ == "__main__":

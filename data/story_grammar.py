@@ -62,7 +62,7 @@ def draw_story_sentence(seed: int, index: int) -> str:
     return draw_story(seed, index)[random.Random(f"sentence {seed} {index}").randrange(2)]
 
 
-def draw_words(seed: int, index: int, shortest: int = 3, longest: int = 7) -> str:
+def draw_words(seed: int, index: int, shortest: int = 1, longest: int = 7) -> str:
     """A string of words drawn at random from the whole lexicon, so that no grammar helps to recognize it."""
     rng = random.Random(f"words {seed} {index}")
     return " ".join(rng.choice(lexicon()) for _ in range(rng.randint(shortest, longest)))
