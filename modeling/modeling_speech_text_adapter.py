@@ -153,15 +153,11 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
 
         Raises `ValueError` when the number of placeholders is not that of the speech embeddings.
         """
-        no_speech = all(tensor is None for tensor in speech.values())
-        if inputs_embeds is not None and no_speech:
+        if inputs_embeds is None:
+            inputs_embeds = self._embed(input_ids)
+        if all(tensor is None for tensor in speech.values()):
             return inputs_embeds
         placeholders = self._placeholders(input_ids, inputs_embeds)
-        if inputs_embeds is None and input_ids is not None:
-            # The placeholder may lie outside the LLM's table.
-            inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
-        if no_speech or inputs_embeds is None:
-            return inputs_embeds
         embeddings = self.get_audio_features(**speech, return_dict=True).pooler_output
         if int(placeholders.sum()) != len(embeddings):
             raise ValueError(
@@ -170,7 +166,13 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
             )
         return inputs_embeds.masked_scatter(placeholders[..., None], embeddings.to(inputs_embeds.dtype))
 
-    def _placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+    def _embed(self, input_ids: Tensor | None) -> Tensor:
+        if input_ids is None:
+            raise ValueError("the model got neither input_ids nor inputs_embeds; pass one of them")
+        # The placeholder may lie outside the LLM's table.
+        return self.get_input_embeddings()(input_ids.masked_fill(input_ids == self.config.audio_token_id, 0))
+
+    def _placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor) -> Tensor:
         """[B, T] where speech goes: at the placeholder's id, or where only embeddings came, at its embedding.
 
         Raises `ValueError` when neither can tell.
@@ -178,7 +180,7 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
         token, table = self.config.audio_token_id, self.get_input_embeddings()
         if input_ids is not None:
             return input_ids == token
-        if inputs_embeds is None or token >= table_size(table):
+        if token >= table_size(table):
             raise ValueError("pass input_ids: their placeholders say where speech goes")
         return (inputs_embeds == table(torch.tensor(token, device=inputs_embeds.device))).all(-1)
 
