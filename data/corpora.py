@@ -5,11 +5,11 @@ or whatever `datasets.load_dataset` reads. Audio stays undecoded until a process
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Audio, Dataset, Value, concatenate_datasets, load_dataset
+from datasets import Audio, ClassLabel, Dataset, Value, concatenate_datasets, load_dataset
 
 from .synthetic_corpus import RECIPES, build_synthetic_corpus
 
@@ -30,25 +30,36 @@ def load_corpus(source: str | Path, split: str | None = None, columns: Mapping[s
 
     Raises:
         FileNotFoundError: an audio file that the metadata names does not exist.
-        ValueError: there is no audio column, no row, or a column named in `columns` is missing.
+        ValueError: there is no audio column, no row, or a column named in `columns` is missing; two clips have one id.
     """
     folder = Path(source)
     if str(source).startswith(SYNTHETIC):
         folder = _speak(str(source).removeprefix(SYNTHETIC))
-    rows = _from_folder(folder, split) if (folder / METADATA).is_file() else _from_hub(str(source), split)
+    audio = (columns or {}).get("audio", "audio")
+    rows = _from_folder(folder, split, audio) if (folder / METADATA).is_file() else _from_hub(str(source), split)
+    if not len(rows):
+        raise ValueError(f"'{source}' has no rows" + (f" of split '{split}'" if split else ""))
     for ours, theirs in (columns or {}).items():
         if theirs not in rows.column_names:
             raise ValueError(f"'{source}' has no column '{theirs}'; it has {', '.join(rows.column_names)}")
-        rows = rows.rename_column(theirs, ours)
+        rows = rows.rename_column(theirs, ours) if theirs != ours else rows
     if "audio" not in rows.column_names:
         raise ValueError(
             f"'{source}' has no column 'audio'; it has {', '.join(rows.column_names)}: name it in columns"
         )
-    if not len(rows):
-        raise ValueError(f"'{source}' has no rows" + (f" of split '{split}'" if split else ""))
     if "id" not in rows.column_names:
-        rows = rows.add_column("id", [f"{folder.name}-{index:06d}" for index in range(len(rows))])
+        name = f"{source}@{split}" if split else str(source)
+        rows = rows.add_column("id", [f"{name}-{index:06d}" for index in range(len(rows))])
+    _check_ids(rows["id"], source)
     return rows.cast_column("id", Value("string"))
+
+
+def _check_ids(ids: Iterable[Any], source: str | Path) -> None:
+    seen: set[Any] = set()
+    for clip in ids:
+        if clip in seen:
+            raise ValueError(f"'{source}' has two clips with the id '{clip}'; give each its own, or drop the column")
+        seen.add(clip)
 
 
 def _speak(recipe: str) -> Path:
@@ -57,29 +68,38 @@ def _speak(recipe: str) -> Path:
     return build_synthetic_corpus(RECIPES[recipe])
 
 
-def _from_folder(folder: Path, split: str | None) -> Dataset:
+def _from_folder(folder: Path, split: str | None, audio: str) -> Dataset:
     lines = (folder / METADATA).read_text(encoding="utf-8").splitlines()
-    records = [_with_path(json.loads(line), folder) for line in lines if line.strip()]
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    records = [_record(line, f"{folder / METADATA}, line {number}", folder, audio) for number, line in numbered]
     kept = [record for record in records if split is None or record.get("split") == split]
     # Columns that not every line has are filled with None, so that kinds of clips may differ.
     names = {name: None for record in kept for name in record}
     rows = Dataset.from_list([{**names, **record} for record in kept])
-    return rows.cast_column("audio", Audio(decode=False)) if kept else rows
+    return rows.cast_column(audio, Audio(decode=False)) if kept else rows
 
 
-def _with_path(record: dict[str, Any], folder: Path) -> dict[str, Any]:
-    path = folder / record["audio"]
+def _record(line: str, place: str, folder: Path, audio: str) -> dict[str, Any]:
+    """One line of metadata with the whole path of its `audio` column. Raises errors that name the `place`."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: not JSON ({error}); write one object a line") from None
+    if not isinstance(record, dict) or not record.get(audio):
+        raise ValueError(f"{place}: there is no '{audio}'; add it, or name its column by columns={{'audio': ...}}")
+    path = folder / record[audio]
     if not path.is_file():
-        raise FileNotFoundError(f"{path}, named in {folder / METADATA}, does not exist; restore it or drop its line")
+        raise FileNotFoundError(f"{place}: {path} does not exist; restore it or drop the line")
     # Lists, such as alignments, may mix types, which a table cannot.
-    return {**{name: value for name, value in record.items() if not isinstance(value, list)}, "audio": str(path)}
+    return {**{name: value for name, value in record.items() if not isinstance(value, list)}, audio: str(path)}
 
 
 def _from_hub(source: str, split: str | None) -> Dataset:
     name, _, configuration = source.partition(":")
     rows = load_dataset(name, configuration or None, split=split or "train")
-    if "audio" in rows.column_names and isinstance(rows.features["audio"], Audio):
-        rows = rows.cast_column("audio", Audio(decode=False))
+    for column, feature in rows.features.items():
+        if isinstance(feature, Audio):
+            rows = rows.cast_column(column, Audio(decode=False))
     return rows
 
 
@@ -114,10 +134,10 @@ def _of_task(corpus: Dataset, task: str, column: str) -> Dataset:
     chosen = corpus.select(kept)
     small = {
         "task": [task] * len(kept),
-        "target": [str(target) for target in chosen[column]],
+        "target": _texts(chosen, column),
         "transcript": [text or "" for text in _column(chosen, "transcript", "")],
-        "speaker": [str(speaker) for speaker in _column(chosen, "speaker", "")],
-        "length": [float(seconds) for seconds in _column(chosen, "duration", 0.0)],
+        "speaker": ["" if speaker is None else str(speaker) for speaker in _column(chosen, "speaker", "")],
+        "length": [float(seconds or 0) for seconds in _column(chosen, "duration", 0.0)],
     }
     examples = chosen.select_columns(["id", "audio"])
     for name, values in small.items():
@@ -127,3 +147,9 @@ def _of_task(corpus: Dataset, task: str, column: str) -> Dataset:
 
 def _column(rows: Dataset, name: str, default: Any) -> list[Any]:
     return list(rows[name]) if name in rows.column_names else [default] * len(rows)
+
+
+def _texts(rows: Dataset, column: str) -> list[str]:
+    """Answers as text; classes that a data set numbers by their names."""
+    feature = rows.features[column]
+    return feature.int2str(list(rows[column])) if isinstance(feature, ClassLabel) else [*map(str, rows[column])]

@@ -19,33 +19,37 @@ _PROGRAM = "import speechzoo; from speechzoo.evaluation.reload_check import main
 
 @torch.no_grad()
 def outputs(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Logits [B, T, V] of a batch with labels, in evaluation mode."""
+    """Logits [B, T, V] of a batch with labels, in evaluation mode and on the model's device, back in main memory."""
     model.eval()
-    return model(**inputs, return_logits=True).logits.contiguous()
+    placed = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+    return model(**placed, return_logits=True).logits.contiguous().cpu()
 
 
 def reloads_equal(model: Any, inputs: dict[str, Tensor], source: str | Path) -> bool:
     """Whether a fresh process that loads `source` with `AutoModelForMultimodalLM` gets the same logits, bit for bit.
+
+    It computes on the device of `model`, for devices round differently.
 
     Raises `RuntimeError` with the process's last words if it fails, also when weights are reported missing.
     """
     with tempfile.TemporaryDirectory() as temporary:
         given, told = Path(temporary) / "inputs.safetensors", Path(temporary) / "outputs.safetensors"
         save_file({name: tensor.cpu().contiguous() for name, tensor in inputs.items()}, given)
-        command = [sys.executable, "-c", _PROGRAM, str(source), str(given), str(told), str(torch.get_num_threads())]
+        settings = [str(torch.get_num_threads()), str(model.device)]
+        command = [sys.executable, "-c", _PROGRAM, str(source), str(given), str(told), *settings]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
             raise RuntimeError(f"'{source}' does not load in a fresh process: {run.stderr.strip()[-2000:]}")
-        return torch.equal(load_file(told)["logits"], outputs(model, inputs).cpu())
+        return torch.equal(load_file(told)["logits"], outputs(model, inputs))
 
 
 def main() -> None:
     from transformers import AutoModelForMultimodalLM
 
-    source, given, told, threads = sys.argv[1:]
+    source, given, told, threads, device = sys.argv[1:]
     torch.set_num_threads(int(threads))
     model, info = AutoModelForMultimodalLM.from_pretrained(source, output_loading_info=True)
     problems = {name: sorted(keys) for name, keys in info.items() if keys}
     if problems:
         raise SystemExit(f"loading reports {problems}")
-    save_file({"logits": outputs(model, load_file(given))}, told)
+    save_file({"logits": outputs(model.to(device), load_file(given))}, told)

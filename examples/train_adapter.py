@@ -96,7 +96,7 @@ def main() -> None:
         for name, examples in tests.items():
             final_test.run(name, examples)
     with watch("reload"):
-        batch = SpeechTextCollator(processor)([train_examples[index] for index in range(4)])
+        batch = SpeechTextCollator(processor)([train_examples[index] for index in range(min(4, len(train_examples)))])
         if not reloads_equal(model, dict(batch), output.output_dir):
             raise SystemExit(f"'{output.output_dir}' gives other logits after loading; the checkpoint is not sound")
 

@@ -1,7 +1,7 @@
 """The steps of training a speech-text adapter: assemble, read corpora, train."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -55,7 +55,7 @@ def assemble(
 def read_examples(sources: Sequence[str], data: DataArguments) -> Dataset:
     """Every clip and task of several corpora, mixed in proportion to their sizes.
 
-    Raises `ValueError` when no corpus has answers for any task.
+    Raises `ValueError` for a corpus that has answers for no task, and for two corpora that share the id of a clip.
     """
     parts = []
     for source in sources:
@@ -65,7 +65,17 @@ def read_examples(sources: Sequence[str], data: DataArguments) -> Dataset:
         if not tasks:
             raise ValueError(f"'{name}' has none of the columns {', '.join(data.tasks.values())} that tasks name")
         parts.append(task_examples(corpus, tasks))
+    _check_distinct(dict(zip(sources, parts, strict=True)))
     return concatenate_datasets(parts)
+
+
+def _check_distinct(examples: Mapping[str, Dataset]) -> None:
+    """Clips are known by their ids, so two corpora must not share one."""
+    owner: dict[str, str] = {}
+    for source, rows in examples.items():
+        for clip in set(rows["id"]):
+            if owner.setdefault(clip, source) != source:
+                raise ValueError(f"'{owner[clip]}' and '{source}' both have a clip '{clip}'; give each its own id")
 
 
 def use_all_cores() -> int:
