@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
@@ -160,7 +160,7 @@ class FrozenBackbonesModel(PreTrainedModel):
         """
         path = pretrained_model_name_or_path
         if path is None:
-            return super().from_pretrained(None, *args, config=config, **kwargs)
+            return cls._load_frozen(None, *args, config=config, **kwargs)
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         # A configuration would keep it for itself, "auto" too.
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", None)
@@ -168,14 +168,37 @@ class FrozenBackbonesModel(PreTrainedModel):
             config, kwargs = cls.config_class.from_pretrained(path, return_unused_kwargs=True, **kwargs)
             kwargs |= hub
         if not any(backbone.id(config) for backbone in cls._backbones):
-            return super().from_pretrained(path, *args, config=config, dtype=dtype or "auto", **kwargs)
+            return cls._load_frozen(path, *args, config=config, dtype=dtype or "auto", **kwargs)
         trained = cls._saved_tensors(path, hub)
         dtype = dtype or config.dtype or "auto"
         rest = {name: value for name, value in kwargs.items() if name not in hub}
         loaded = cls._assemble(config, trained, dtype, hub, *args, **rest)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.config.name_or_path = model.name_or_path = str(path)
+        if model.can_generate():
+            model.generation_config = cls._saved_generation_config(path, hub) or model.generation_config
         return loaded
+
+    @classmethod
+    def _load_frozen(cls, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own loading, which makes every weight require gradients, and freezing after it."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_backbones()
+        return loaded
+
+    @classmethod
+    def _saved_generation_config(cls, path: Any, hub: dict[str, Any]) -> GenerationConfig | None:
+        try:
+            return GenerationConfig.from_pretrained(path, **hub)
+        except OSError:  # the headless model saves none
+            return None
+
+    def adopt(self, backbone: Backbone, pretrained: PreTrainedModel) -> None:
+        """Takes over what `pretrained` knows beside its weights: how it likes to generate."""
+        if pretrained.can_generate():
+            self.get_submodule(
+                f"{self._headless_prefix}{backbone.module}"
+            ).generation_config = pretrained.generation_config
 
     @classmethod
     def _assemble(
@@ -185,15 +208,18 @@ class FrozenBackbonesModel(PreTrainedModel):
         prefix = cls._headless_prefix
         elsewhere = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
         tensors: dict[str, torch.Tensor] = {}
+        parts: dict[Backbone, PreTrainedModel] = {}
         for backbone in cls._backbones:
             if backbone.id(config):
-                part = backbone.load(config, dtype, **elsewhere)
+                parts[backbone] = part = backbone.load(config, dtype, **elsewhere)
                 dtype = part.dtype if dtype == "auto" else dtype
                 tensors |= {f"{prefix}{backbone.module}.{key}": value for key, value in part.state_dict().items()}
         stem = f"{cls.base_model_prefix}."
         tensors |= {f"{prefix}{key.removeprefix(stem)}": value for key, value in trained.items()}
-        loaded = super().from_pretrained(None, *args, config=config, state_dict=tensors, dtype=dtype, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).freeze_backbones()
+        loaded = cls._load_frozen(None, *args, config=config, state_dict=tensors, dtype=dtype, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for backbone, part in parts.items():
+            model.adopt(backbone, part)
         return loaded
 
     @classmethod

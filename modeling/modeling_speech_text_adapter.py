@@ -82,7 +82,6 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
         self.adapter = SpeechAdapter(config, embedding_width(self.get_input_embeddings()))
         self.post_init()
         self.freeze_backbones()
-        self._encoder_is_trained = any(parameter.requires_grad for parameter in self.audio_tower.parameters())
         self.train(self.training)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -90,6 +89,11 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
+
+    @property
+    def _encoder_is_trained(self) -> bool:
+        """Asked anew each time, for PEFT adds trained weights later."""
+        return any(parameter.requires_grad for parameter in self.audio_tower.parameters())
 
     def train(self, mode: bool = True) -> "SpeechTextAdapterModel":
         """A frozen encoder stays in evaluation mode: no dropout, no SpecAugment."""
@@ -263,6 +267,11 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
         self.model = SpeechTextAdapterModel(config)
         self.post_init()
         self.model.freeze_backbones()
+        self.generation_config = self.model.language_model.generation_config
+
+    def adopt(self, backbone: Backbone, pretrained: PreTrainedModel) -> None:
+        super().adopt(backbone, pretrained)
+        self.generation_config = self.model.language_model.generation_config
 
     @classmethod
     def from_backbones(
@@ -282,7 +291,7 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
             audio_model_id, text_model_id: Hub id or folder; revisions are resolved to commits and kept.
             dtype: of the backbones and the adapter; "auto" takes that of the speech encoder's checkpoint.
             hub: arguments of every download, such as `token` or `cache_dir`.
-            **fields: of `SpeechTextAdapterConfig`.
+            **fields: of `SpeechTextAdapterConfig`; the encoder is asked for its frame formula unless it is given.
         """
         hub = hub or {}
         ids = {
@@ -299,13 +308,13 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
         )
         with quiet_loading():  # the adapter is missing, as it should be
             model = cls._assemble(config, {}, dtype, hub)
-        model._ask_backbones()
+        if not {"frame_kernel", "frame_stride"} <= fields.keys():
+            model.config.frame_kernel, model.config.frame_stride = frame_formula(model.model.audio_tower)
+        model._ask_language_model()
         return model
 
-    def _ask_backbones(self) -> None:
-        """Fills in what only the pretrained weights or their code can tell."""
-        kernel, stride = frame_formula(self.model.audio_tower)
-        self.config.frame_kernel, self.config.frame_stride = kernel, stride
+    def _ask_language_model(self) -> None:
+        """Fills in what only its pretrained weights and its code can tell."""
         self.config.linear_head = self._head_is_linear()
         self.model.adapter.match(embedding_statistics(self.get_input_embeddings()))
 
@@ -397,7 +406,7 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
             targets = self._aligned(labels)
             keep = targets != IGNORED
             total = logits_cross_entropy(output.logits[keep], targets[keep])
-            output["loss"] = mean_over_items(total, labels, num_items)
+            output["loss"] = mean_over_items(total, targets, num_items)
         return output
 
     def _without_logits(self, given: dict[str, Any], labels: Tensor, num_items: Tensor | int | None) -> ModelOutput:
@@ -406,7 +415,7 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
         keep = targets != IGNORED
         weight, bias = head.get_parameter("weight"), dict(head.named_parameters()).get("bias")
         total = linear_cross_entropy(output.last_hidden_state[keep], weight, targets[keep], bias)
-        return SpeechTextOutput(loss=mean_over_items(total, labels, num_items))
+        return SpeechTextOutput(loss=mean_over_items(total, targets, num_items))
 
     def _with_supervised_logits(
         self, given: dict[str, Any], labels: Tensor, num_items: Tensor | int | None
@@ -419,7 +428,7 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
         logits = self.model.run_language_model(False, **given).logits
         keep = targets != IGNORED
         return SpeechTextOutput(
-            loss=mean_over_items(logits_cross_entropy(logits[keep], targets[keep]), labels, num_items)
+            loss=mean_over_items(logits_cross_entropy(logits[keep], targets[keep]), targets, num_items)
         )
 
     @torch.no_grad()
@@ -439,7 +448,8 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
             return super().generate(inputs, **speech, **kwargs)
         input_ids = kwargs.pop("input_ids", inputs)
         inputs_embeds = self.model.merge(input_ids, kwargs.pop("inputs_embeds", None), **speech)
-        return self.model.language_model.generate(inputs_embeds=inputs_embeds, **kwargs)
+        settings = kwargs.pop("generation_config", None) or self.generation_config
+        return self.model.language_model.generate(inputs_embeds=inputs_embeds, generation_config=settings, **kwargs)
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
