@@ -289,7 +289,8 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
 
         Args:
             audio_model_id, text_model_id: Hub id or folder; revisions are resolved to commits and kept.
-            dtype: of the backbones and the adapter; "auto" takes that of the speech encoder's checkpoint.
+            dtype: of the backbones; "auto" takes that of the speech encoder's checkpoint. The adapter is float32.
+                Give float32 where something is unfrozen: half precision swallows small updates.
             hub: arguments of every download, such as `token` or `cache_dir`.
             **fields: of `SpeechTextAdapterConfig`; the encoder is asked for its frame formula unless it is given.
         """
@@ -308,6 +309,7 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
         )
         with quiet_loading():  # the adapter is missing, as it should be
             model = cls._assemble(config, {}, dtype, hub)
+        model.model.adapter.float()  # loading keeps it so, but new weights come in the dtype of the rest
         if not {"frame_kernel", "frame_stride"} <= fields.keys():
             model.config.frame_kernel, model.config.frame_stride = frame_formula(model.model.audio_tower)
         model._ask_language_model()

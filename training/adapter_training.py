@@ -127,7 +127,6 @@ def training_arguments(
         "weight_decay": optimization.weight_decay,
         "adam_beta2": 0.98,
         "bf16": has_bfloat16_units() if optimization.bf16 is None else optimization.bf16,
-        "gradient_checkpointing": optimization.gradient_checkpointing,
         "seed": optimization.seed,
         "dataloader_num_workers": optimization.workers,
         "train_sampling_strategy": "group_by_length",
@@ -143,6 +142,8 @@ def training_arguments(
         "report_to": "none",
         "use_cpu": not torch.cuda.is_available(),
     }
+    if optimization.gradient_checkpointing:
+        fields["gradient_checkpointing"] = True
     return TrainingArguments(**{**fields, **optimization.training_arguments})
 
 

@@ -1,0 +1,91 @@
+"""The ready configurations for real backbones, each run with the same architectures at toy size."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+
+from speechzoo.data.speech_text_collator import SpeechTextCollator
+from speechzoo.processing.audio_loading import save_audio
+from speechzoo.training.adapter_arguments import (
+    AdapterArguments,
+    BackboneArguments,
+    DataArguments,
+    OptimizationArguments,
+    OutputArguments,
+)
+from speechzoo.training.adapter_training import assemble, make_trainer, read_examples, train, training_arguments
+from speechzoo.training.command_line import parse_arguments
+
+CONFIGURATIONS = Path(__file__).parents[1] / "examples" / "configs"
+GROUPS = (BackboneArguments, AdapterArguments, DataArguments, OptimizationArguments, OutputArguments)
+# What each Hub id is, in the names of tests/tiny_models.py.
+FAMILIES = {
+    "openai/whisper-small": "whisper",
+    "openai/whisper-large-v3": "whisper",
+    "facebook/hubert-base-ls960": "hubert",
+    "Qwen/Qwen3-0.6B": "qwen3",
+    "bigscience/mt0-small": "mt5",
+    "bigscience/mt0-xxl-mt": "mt5",
+}
+OFFLINE = {"tiny_zoo.yaml", "leave_one_speaker_out.yaml"}
+REAL = sorted(path.name for path in CONFIGURATIONS.glob("*.yaml") if path.name not in OFFLINE)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight clips with the columns that the configurations rename."""
+    folder = tmp_path_factory.mktemp("recordings")
+    generator = np.random.default_rng(0)
+    lines = []
+    for index in range(8):
+        samples = 0.1 * generator.standard_normal(8000 + 2000 * index).astype(np.float32)
+        save_audio(folder / f"{index}.flac", np.clip(samples, -1, 1))
+        line = {"audio": f"{index}.flac", "text": "turn on the lights", "speaker_id": index % 2, "split": "train"}
+        lines.append(json.dumps(line))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_ready_configuration_trains_at_toy_size(name: str, tmp_path: Path, recordings: Path) -> None:
+    backbones, adapter, data, optimization, output = parse_arguments(
+        "", *GROUPS, argv=["--config", str(CONFIGURATIONS / name)]
+    )
+    encoder = tiny_models.save_encoder(FAMILIES[backbones.audio_model], tmp_path / "encoder")
+    language_model = tiny_models.save_language_model(FAMILIES[backbones.text_model], tmp_path / "language_model")
+    backbones = dataclasses.replace(backbones, audio_model=str(encoder), text_model=str(language_model))
+    adapter = dataclasses.replace(adapter, adapter_width=32, adapter_heads=4)
+    torch.manual_seed(0)
+    model, processor = assemble(backbones, adapter, data)
+    before = {key: parameter.clone() for key, parameter in model.named_parameters()}
+    examples = read_examples([f"{recordings}@train"], data)
+    optimization = dataclasses.replace(optimization, max_steps=2, batch_size=4, workers=0, warmup_steps=0)
+    output = dataclasses.replace(output, output_dir=tmp_path / "output", save_steps=0)
+    arguments = training_arguments(optimization, output, updates=2, evaluates=False)
+    trainer = make_trainer(model, SpeechTextCollator(processor), examples, None, arguments)
+    train(trainer, resume=False)
+
+    moved = {key for key, parameter in model.named_parameters() if not torch.equal(parameter, before[key])}
+    assert moved == {key for key in before if key.startswith("model.adapter.")}
+    assert model.config.encoding == adapter.encoding and model.config.reduction == adapter.reduction
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert np.isfinite(losses).all()
+    generated = model.generate(
+        **processor([processor.prompt("asr")], [str(recordings / "0.flac")], return_tensors="pt"), max_new_tokens=3
+    )
+    assert generated.shape[0] == 1
+
+
+def test_tiny_zoo_configuration_is_complete() -> None:
+    """The main job needs nothing that the repository does not hold or make."""
+    backbones, _, data, _, _ = parse_arguments("", *GROUPS, argv=["--config", str(CONFIGURATIONS / "tiny_zoo.yaml")])
+    root = CONFIGURATIONS.parents[1]
+    assert (root / backbones.audio_model / "model.safetensors").is_file()
+    assert (root / backbones.text_model / "model.safetensors").is_file()
+    sources = [*data.train_data, *data.validation_data, *data.test_data.values()]
+    assert all(source.startswith("synthetic:") for source in sources)
