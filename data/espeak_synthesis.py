@@ -112,6 +112,8 @@ class EspeakSynthesizer:
         )
         if self._engine_rate <= 0:
             raise EspeakError(f"espeak-ng did not start (code {self._engine_rate}); reinstall espeakng-loader")
+        # The breath of some voices is noise, seeded by the clock otherwise.
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         self._chunks: list[np.ndarray] = []
         self._events: list[_PhoneEvent] = []
         self._callback = _CALLBACK(self._receive)  # kept: the engine holds only a bare pointer to it

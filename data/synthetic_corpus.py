@@ -33,7 +33,7 @@ from .espeak_synthesis import SAMPLING_RATE, EspeakError
 from .story_grammar import draw_story_sentence, draw_words
 from .synthetic_voices import VOICE_SPLITS
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 Record = dict[str, Any]
 

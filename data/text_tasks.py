@@ -25,12 +25,15 @@ TextExample = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class TextMixture:
-    """Tasks: `copy_share` and `intent_share`, the rest is plain text; `spread_share` of the prompts of the first two
-    are spread out.
+    """Course: the first `copying_first` of the examples copy random words and nothing else, because copying is hardly
+    learned among tasks that are easier.
+    Tasks after that: `copy_share` and `intent_share`, the rest is plain text; `spread_share` of the prompts of these
+    two are spread out.
     Texts to copy: `command_share`, `story_share` and `invented_share` (words of random letters), the rest is random
     words of the lexicon, `longest` at most.
     """
 
+    copying_first: float = 0.3
     copy_share: float = 0.55
     intent_share: float = 0.25
     spread_share: float = 0.5
@@ -53,13 +56,17 @@ class TextTaskDataset(Dataset):
         if index >= self.size:  # what ends an iteration over the dataset
             raise IndexError(index)
         rng, mixture = random.Random(f"task {self.seed} {index}"), self.mixture
+        if index < mixture.copying_first * self.size:
+            words = draw_words(self.seed, index, 2, mixture.longest)
+            return self._prompted(words, COPY, words)
         task = rng.random()
+        spread = rng if rng.random() < mixture.spread_share else None
         if task < mixture.copy_share:
             text = self._text(rng, index)
-            return self._prompted(rng, text, COPY, text)
+            return self._prompted(text, COPY, text, spread)
         if task < mixture.copy_share + mixture.intent_share:
             command = draw_command(self.seed, index)
-            return self._prompted(rng, command.text, INTENT, str(command.intent))
+            return self._prompted(command.text, INTENT, str(command.intent), spread)
         return self._plain(" ".join(draw_story(self.seed, index)) if rng.random() < 0.5 else self._text(rng, index))
 
     def _text(self, rng: random.Random, index: int) -> str:
@@ -73,10 +80,10 @@ class TextTaskDataset(Dataset):
             return draw_story_sentence(self.seed, index)
         return _draw_invented_words(rng) if kind < invented else draw_words(self.seed, index, 1, self.mixture.longest)
 
-    def _prompted(self, rng: random.Random, text: str, task: str, answer: str) -> TextExample:
+    def _prompted(self, text: str, task: str, answer: str, spread: random.Random | None = None) -> TextExample:
         source, target = self._encode(text), self._encode(answer)
-        if rng.random() < self.mixture.spread_share:
-            source = spread_out(source, self._special(FILLER), rng)
+        if spread is not None:
+            source = spread_out(source, self._special(FILLER), spread)
         prompt = [self._special("<s>"), *source, self._special(task)]
         target = [*target, self._special("</s>")]
         return {"input_ids": prompt + target, "labels": [-100] * len(prompt) + target}
@@ -90,6 +97,17 @@ class TextTaskDataset(Dataset):
 
     def _special(self, token: str) -> int:
         return self.tokenizer.convert_tokens_to_ids(token)
+
+
+def in_order_by_length(lengths: list[int], batch_size: int, seed: int, window: int = 40) -> list[int]:
+    """Indices in the order of the course, but with batches of like length within windows of so many batches."""
+    order: list[int] = []
+    for start in range(0, len(lengths), batch_size * window):
+        indices = sorted(range(start, min(start + batch_size * window, len(lengths))), key=lengths.__getitem__)
+        batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
+        random.Random(f"batches {seed} {start}").shuffle(batches)
+        order += [index for batch in batches for index in batch]
+    return order
 
 
 def spread_out(tokens: list[int], filler: int, rng: random.Random) -> list[int]:
