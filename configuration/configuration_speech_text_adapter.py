@@ -5,7 +5,6 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 REDUCTIONS = ("discard", "stack", "convolution", "average")
 ENCODINGS = ("clip", "window")
@@ -82,10 +81,7 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
     """
 
     model_type = "speech_text_adapter"
-    sub_configs_defaults = {
-        "audio_config": SubConfigSpec(config_class=AutoConfig, model_type="wav2vec2"),
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
-    }
+    sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}
 
     audio_config: Any = None
     text_config: Any = None
@@ -123,6 +119,8 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_unknown(kwargs)
+        self.audio_config = _architecture(self.audio_config, "wav2vec2")
+        self.text_config = _architecture(self.text_config, "llama")
         super().__post_init__(**kwargs)
         self._check_values()
         if self.adapter_width is None:
@@ -153,6 +151,14 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
             raise ValueError(f"reduction_ratio is {self.reduction_ratio}; choose 1, 2, 4 or 8")
         if self.random_phase and self.reduction != "discard":
             raise ValueError(f"random_phase belongs to reduction 'discard', not to '{self.reduction}'")
+
+
+def _architecture(given: dict[str, Any] | PreTrainedConfig | None, default: str) -> PreTrainedConfig:
+    """The configuration object of a backbone; a mapping says its class by `model_type`."""
+    if isinstance(given, PreTrainedConfig):
+        return given
+    values = dict(given or {})
+    return AutoConfig.for_model(values.pop("model_type", default), **values)
 
 
 def _without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
 from .audio_loading import AudioError, load_audio
 from .chat_templates import audio_chat_template
@@ -24,6 +24,12 @@ IGNORED = -100
 AUDIO_MARK = "{audio}"
 DEFAULT_PROMPTS = {"asr": "Transcribe the speech. {audio}"}
 _CHAT_SOURCES = ("audio", "path", "url")
+
+
+class SpeechTextAdapterProcessorKwargs(ProcessingKwargs, total=False):
+    """What the tokenizer is told unless a call says otherwise: templates write all special tokens themselves."""
+
+    _defaults = {"text_kwargs": {"padding": True, "add_special_tokens": False}}
 
 
 class SpeechTextAdapterProcessor(ProcessorMixin):
@@ -49,7 +55,7 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
     max_audio_seconds (`float`, *optional*): a longer clip is refused.
     """
 
-    text_kwargs = {"padding": True, "add_special_tokens": False}
+    valid_processor_kwargs = SpeechTextAdapterProcessorKwargs
 
     def __init__(
         self,
