@@ -450,8 +450,8 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
             return super().generate(inputs, **speech, **kwargs)
         input_ids = kwargs.pop("input_ids", inputs)
         inputs_embeds = self.model.merge(input_ids, kwargs.pop("inputs_embeds", None), **speech)
-        settings = kwargs.pop("generation_config", None) or self.generation_config
-        return self.model.language_model.generate(inputs_embeds=inputs_embeds, generation_config=settings, **kwargs)
+        self.model.language_model.generation_config = self.generation_config
+        return self.model.language_model.generate(inputs_embeds=inputs_embeds, **kwargs)
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any

@@ -75,6 +75,16 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Tiny speech encoders and LLMs of every tested family, and models built of them."""
+    import torch
+    from speech_text_cases import Backbones
+
+    torch.set_num_threads(1)
+    return Backbones(tmp_path_factory.mktemp("backbones"))
+
+
 @pytest.fixture
 def loopback_hub() -> Iterator[LoopbackHub]:
     """An empty Hub: `.url`, `.environment(home)` for subprocesses, `.files(name)` and `.requests` to look at."""

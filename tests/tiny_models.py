@@ -14,6 +14,8 @@ WORDS = [
     *("shoes", "transcribe", "speech"),
 ]
 
+VOCABULARY = 64
+
 SPEECH_LAYERS = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
 WAVEFORM = {
     "conv_dim": [16, 16, 16],
@@ -36,7 +38,7 @@ ENCODERS: dict[str, Callable[[], tuple[Any, Any]]] = {
             decoder_ffn_dim=48,
             num_mel_bins=20,
             max_source_positions=100,
-            vocab_size=64,
+            vocab_size=VOCABULARY,
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=2,
@@ -60,7 +62,7 @@ ENCODERS: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 
 DECODER = {
-    "vocab_size": 64,
+    "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -72,18 +74,23 @@ CAUSAL: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaConfig(tie_word_embeddings=True, **DECODER),
     "qwen3": lambda: transformers.Qwen3Config(**DECODER),
     "opt": lambda: transformers.OPTConfig(
-        vocab_size=64, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=24
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        word_embed_proj_dim=24,
     ),
-    "gpt2": lambda: transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=256),
+    "gpt2": lambda: transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=256),
     "phi": lambda: transformers.PhiConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
     ),
     "gemma": lambda: transformers.GemmaConfig(**DECODER),
     "gemma2": lambda: transformers.Gemma2Config(**DECODER, final_logit_softcapping=2.0),
     "gemma3": lambda: transformers.Gemma3TextConfig(**DECODER),
 }
 T5 = {
-    "vocab_size": 64,
+    "vocab_size": VOCABULARY,
     "d_model": 32,
     "d_kv": 8,
     "d_ff": 48,
@@ -95,7 +102,7 @@ SEQ2SEQ: dict[str, Callable[[], Any]] = {
     "t5": lambda: transformers.T5Config(**T5),
     "mt5": lambda: transformers.MT5Config(**T5, tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
     "bart": lambda: transformers.BartConfig(
-        vocab_size=64,
+        vocab_size=VOCABULARY,
         d_model=32,
         encoder_layers=2,
         decoder_layers=2,
@@ -116,10 +123,18 @@ def _waveform_extractor() -> Any:
 
 
 def save_encoder(family: str, folder: Path) -> Path:
-    """A random speech encoder with its feature extractor, as `AutoModel` and `AutoFeatureExtractor` read it."""
+    """A random speech encoder with its feature extractor, as `AutoModel` and `AutoFeatureExtractor` read it.
+
+    Weights are scaled up so that frames attend to each other, and an error in a mask shows.
+    """
     config, extractor = ENCODERS[family]()
     torch.manual_seed(0)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    model = transformers.AutoModel.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and "embed" not in name:
+                parameter.mul_(5)
+    model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     return folder
 
@@ -142,9 +157,14 @@ def save_language_model(family: str, folder: Path, scale: float = 4.0) -> Path:
     return folder
 
 
-def tokenizer(is_encoder_decoder: bool = False) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that writes `<s>` before a text, or for an encoder-decoder `</s>` after it."""
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", *WORDS])}
+def tokenizer(is_encoder_decoder: bool = False, size: int = VOCABULARY - 1) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer that writes `<s>` before a text, or for an encoder-decoder `</s>` after it.
+
+    It leaves the LLM one id, for the placeholder. All ids are words, so that every answer can be read.
+    """
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *WORDS]
+    tokens += [f"word{index}" for index in range(len(tokens), size)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     single = "$A </s>" if is_encoder_decoder else "<s> $A"

@@ -1,0 +1,90 @@
+"""What tests of the speech-text adapter share: tiny backbones made once, models of them, clips, batches."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_models
+import torch
+from speechzoo import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor
+from torch import Tensor
+
+# An encoder of the tests and how it is run.
+ENCODINGS = [
+    ("whisper", "clip"),
+    ("whisper", "window"),
+    *((family, "clip") for family in tiny_models.ENCODERS if family != "whisper"),
+]
+ANSWERS = ["turn on the lights", "heat up", "bring me my shoes please", "lights off"]
+
+
+def clip(samples: int, seed: int = 0) -> np.ndarray:
+    """Noise that grows louder, so that its halves differ."""
+    noise = np.random.default_rng(seed).standard_normal(samples)
+    return (noise * np.linspace(0.05, 0.3, samples)).astype(np.float32)
+
+
+CLIPS = [clip(samples, seed) for seed, samples in enumerate((16000, 9000, 5123, 28123))]
+
+
+class Backbones:
+    """Tiny backbones below a folder, each made when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.encoder = cache(lambda family: tiny_models.save_encoder(family, folder / family))
+        self.language_model = cache(lambda family: tiny_models.save_language_model(family, folder / family))
+        self._kept: dict[tuple, tuple[Any, Any]] = {}
+
+    def build(
+        self, encoder: str = "wav2vec2", language_model: str = "llama", prompts: Any = None, **fields: Any
+    ) -> tuple[SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor]:
+        """A fresh model in evaluation mode, always with the same weights, and its processor.
+
+        The adapter's first weights are so small that nothing attends to anything; here they are not.
+        """
+        torch.manual_seed(2)
+        model = SpeechTextAdapterForConditionalGeneration.from_backbones(
+            str(self.encoder(encoder)), str(self.language_model(language_model)), **fields
+        )
+        with torch.no_grad():
+            for parameter in model.model.adapter.parameters():
+                parameter.mul_(6 if parameter.ndim > 1 else 1)
+        return model.eval(), SpeechTextAdapterProcessor.from_model_config(model.config, prompts=prompts)
+
+    def shared(
+        self, encoder: str = "wav2vec2", language_model: str = "llama", **fields: Any
+    ) -> tuple[SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor]:
+        """The same for tests that only look at it."""
+        key = (encoder, language_model, *sorted(fields.items()))
+        if key not in self._kept:
+            self._kept[key] = self.build(encoder, language_model, **fields)
+        return self._kept[key]
+
+
+def features(processor: SpeechTextAdapterProcessor, clips: list[np.ndarray]) -> dict[str, Tensor]:
+    """`input_features` and `input_features_mask` of clips that need no chunks."""
+    padded = processor.pad([processor.extract(clip) for clip in clips])
+    return {name: torch.from_numpy(array) for name, array in padded.items()}
+
+
+def pad_further(
+    batch: dict[str, Tensor], processor: SpeechTextAdapterProcessor, more: int, garbage: float = 0.0
+) -> dict[str, Tensor]:
+    """Features with `more` time, and noise instead of zeros wherever the mask is zero."""
+    values, mask = batch["input_features"], batch["input_features_mask"]
+    axis = 1 + processor.time_axis
+    shape = [*values.shape]
+    shape[axis] = more
+    values = torch.cat([values, values.new_zeros(shape)], dim=axis)
+    mask = torch.nn.functional.pad(mask, (0, more))
+    padding = (mask == 0).reshape([len(mask), *(mask.shape[1] if i == axis else 1 for i in range(1, values.ndim))])
+    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0)) * garbage
+    return {"input_features": torch.where(padding, noise, values), "input_features_mask": mask}
+
+
+def labeled(processor: SpeechTextAdapterProcessor, side: str = "right", count: int = 4) -> dict[str, Tensor]:
+    """A batch to learn from."""
+    prompts = [processor.prompt("asr")] * count
+    return processor(prompts, CLIPS[:count], targets=ANSWERS[:count], padding_side=side, return_tensors="pt")
