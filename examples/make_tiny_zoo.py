@@ -1,0 +1,183 @@
+"""Build the tiny zoo from nothing: a speech encoder (CTC) and a language model that copies and names intents.
+
+python examples/make_tiny_zoo.py                     both models, with measurements and cards
+python examples/make_tiny_zoo.py --only encoder      one of them
+python examples/make_tiny_zoo.py --smoke             a few steps of everything, to see that it runs
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from speechzoo.data.synthetic_corpus import RECIPES
+from speechzoo.evaluation.adapter_report import Stopwatch
+from speechzoo.evaluation.report import Corpus, Parameters, Report, environment, training_history, write_report
+from speechzoo.evaluation.tiny_zoo_evaluation import measure_language_model, measure_speech_encoder
+from speechzoo.hub_cards.tiny_zoo_card import write_tiny_zoo_card
+from speechzoo.training.adapter_arguments import option
+from speechzoo.training.adapter_training import use_all_cores
+from speechzoo.training.command_line import as_command, parse_arguments
+from speechzoo.training.training_tiny_language_model import LanguageModelSettings, train_language_model
+from speechzoo.training.training_tiny_speech_encoder import SpeechEncoderSettings, train_speech_encoder
+from speechzoo.training.training_tiny_zoo import save_checkpoint, tiny_zoo_arguments
+
+TINY_ZOO = Path(__file__).parent / "tiny_zoo"
+TEST_SETS = [f"{name}-{split}" for split in ("validation", "test") for name in ("commands", "stories", "words")] + [
+    "commands-test-unseen-phrasings"
+]
+
+
+@dataclass
+class TinyZooArguments:
+    """What to build."""
+
+    output_directory: Path = option(TINY_ZOO, "folder of the two checkpoint folders")
+    only: Literal["both", "encoder", "language_model"] = option("both", "which model")
+    seed: int = option(0, "of texts, voices, initial weights and the order of the data")
+    encoder_steps: int = option(SpeechEncoderSettings.steps, "training steps of the speech encoder")
+    language_model_steps: int = option(LanguageModelSettings.steps, "training steps of the language model")
+    cache_directory: Path | None = option(None, "folder of generated speech; SPEECHZOO_CACHE where not given")
+    smoke: bool = option(False, "a few steps on a few clips")
+
+
+def main() -> None:
+    (choice,) = parse_arguments(__doc__ or "", TinyZooArguments)
+    use_all_cores()
+    if choice.only != "language_model":
+        make_speech_encoder(choice)
+    if choice.only != "encoder":
+        make_language_model(choice)
+
+
+def make_speech_encoder(choice: TinyZooArguments) -> None:
+    """Train, measure and save the speech encoder."""
+    settings = SpeechEncoderSettings(steps=choice.encoder_steps, seed=choice.seed)
+    if choice.smoke:
+        settings = replace(settings, steps=4, commands=20, stories=20, words=20)
+    watch = Stopwatch()
+    with watch("corpora and training"), tempfile.TemporaryDirectory() as scratch:
+        every = settings.steps // 16 or settings.steps
+        arguments = tiny_zoo_arguments(
+            settings.steps, settings.batch_size, settings.learning_rate, settings.seed, Path(scratch), every
+        )
+        model, processor, facts = train_speech_encoder(settings, arguments, choice.cache_directory)
+    folder = choice.output_directory / "speech_encoder"
+    save_checkpoint(model, processor, folder)
+    finish_speech_encoder(folder, settings, facts, watch, choice)
+
+
+def finish_speech_encoder(
+    folder: Path, settings: SpeechEncoderSettings, facts: Mapping[str, Any], watch: Stopwatch, choice: TinyZooArguments
+) -> None:
+    """Measure the checkpoint as saved, and write its report and card."""
+    from transformers import AutoModelForCTC, AutoProcessor
+
+    model, processor = AutoModelForCTC.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    names, count = (TEST_SETS[:1], 20) if choice.smoke else (TEST_SETS, None)
+    with watch("measuring"):
+        measurements = [
+            measure_speech_encoder(model, processor, RECIPES[name], choice.cache_directory, count) for name in names
+        ]
+    clips, hours = facts["training clips"], facts["training seconds of speech"] / 3600
+    write_tiny_zoo_card_of(
+        folder,
+        Report(
+            title="Tiny speech encoder",
+            description="A w2v-BERT 2.0 architecture of 4 layers, trained with CTC over characters at 50 Hz.",
+            system="wav2vec2-bert",
+            command=as_command(),
+            seeds={"all": settings.seed},
+            environment=environment(),
+            measurements=measurements,
+            history=training_history(facts["log"]),
+            wall_seconds=watch.seconds,
+            parameters=Parameters(model.num_parameters(), model.num_parameters()),
+            limits=[
+                "It knows the voices of one formant synthesizer, espeak-ng. It does not transfer to another "
+                "synthesizer or to people without further training.",
+                "The vocabulary of its training texts is 300 words; other words come out as their sounds suggest.",
+            ],
+            corpora=[
+                Corpus(
+                    "espeak-ng synthetic speech",
+                    "training",
+                    clips,
+                    hours,
+                    note="commands, story sentences and random words, varied in speed, band and noise",
+                )
+            ],
+            settings={name: value for name, value in asdict(settings).items() if name != "seed"},
+            language=["en"],
+            pipeline_tag="automatic-speech-recognition",
+        ),
+    )
+
+
+def make_language_model(choice: TinyZooArguments) -> None:
+    """Train, measure and save the language model."""
+    settings = LanguageModelSettings(steps=choice.language_model_steps, seed=choice.seed)
+    settings = replace(settings, steps=4, batch_size=8) if choice.smoke else settings
+    watch = Stopwatch()
+    with watch("training"), tempfile.TemporaryDirectory() as scratch:
+        arguments = tiny_zoo_arguments(
+            settings.steps, settings.batch_size, settings.learning_rate, settings.seed, Path(scratch)
+        )
+        model, tokenizer, log = train_language_model(settings, arguments)
+    folder = choice.output_directory / "language_model"
+    save_checkpoint(model, tokenizer, folder)
+    finish_language_model(folder, settings, log, watch, choice)
+
+
+def finish_language_model(
+    folder: Path, settings: LanguageModelSettings, log: list[Any], watch: Stopwatch, choice: TinyZooArguments
+) -> None:
+    """Measure the checkpoint as saved, and write its report and card."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with watch("measuring"):
+        measurements = measure_language_model(model, tokenizer, 8 if choice.smoke else 250)
+    plain = {name: value for name, value in asdict(settings).items() if name not in ("seed", "mixture")}
+    write_tiny_zoo_card_of(
+        folder,
+        Report(
+            title="Tiny language model",
+            description="A Llama of 4 layers that copies text (`<s> X <asr> X </s>`) and names the intent of a "
+            "command (`<s> X <int> action object location </s>`).",
+            system="llama",
+            command=as_command(),
+            seeds={"all": settings.seed},
+            environment=environment(),
+            measurements=measurements,
+            history=training_history(log),
+            wall_seconds=watch.seconds,
+            parameters=Parameters(model.num_parameters(), model.num_parameters()),
+            limits=[
+                "It saw generated text of a 300-word lexicon only, and is no model of English.",
+                "It knows two tasks, and does nothing useful for any other prompt.",
+            ],
+            corpora=[
+                Corpus(
+                    "generated text",
+                    "training",
+                    settings.steps * settings.batch_size,
+                    note="commands but the held-out phrasings, stories, random and invented words",
+                )
+            ],
+            settings=plain | asdict(settings.mixture),
+            language=["en"],
+            pipeline_tag="text-generation",
+        ),
+    )
+
+
+def write_tiny_zoo_card_of(folder: Path, report: Report) -> None:
+    """Write the report, and the card from it."""
+    write_report(folder / "training_report.json", report)
+    write_tiny_zoo_card(folder)
+
+
+if __name__ == "__main__":
+    main()
