@@ -1,7 +1,7 @@
 """Answers of a speech-text model on test clips, and what they are worth beside guesses and gold text."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,14 @@ HUB_TASKS = {"wer": "automatic-speech-recognition", "accuracy": "audio-classific
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are generated: greedily, in batches of similar length."""
+    """How answers are generated: greedily, in batches of similar length.
+
+    choices: where given, nothing else is answered; of two that begin alike the likelier next token decides.
+    """
 
     batch_size: int = 32
     max_new_tokens: int = 64
+    choices: tuple[str, ...] = ()
 
     def batches(self, lengths: Sequence[float]) -> Iterator[list[int]]:
         order = [int(index) for index in np.argsort(lengths, kind="stable")]
@@ -45,10 +49,37 @@ def answer_speech(
     model.eval()
     for batch in decoding.batches(examples["length"]):
         inputs = collate([examples[index] for index in batch]).to(model.device)
-        generated = model.generate(**inputs, max_new_tokens=decoding.max_new_tokens, do_sample=False)
+        generated = model.generate(
+            **inputs,
+            max_new_tokens=decoding.max_new_tokens,
+            do_sample=False,
+            prefix_allowed_tokens_fn=_spelling(processor, decoding.choices, inputs["input_ids"]),
+        )
         for index, answer in zip(batch, processor.decode_answers(generated, inputs["input_ids"]), strict=True):
             answers[index] = answer
     return answers
+
+
+def _spelling(
+    processor: SpeechTextAdapterProcessor, choices: Sequence[str], input_ids: torch.Tensor
+) -> Callable[[int, torch.Tensor], list[int]] | None:
+    """What `generate` asks for the tokens that may come next: those that go on spelling one of the choices."""
+    if not choices:
+        return None
+    tokenizer = processor.tokenizer
+    start = 1 if processor.is_encoder_decoder else input_ids.shape[1]
+    spelled = [
+        [*ids, tokenizer.eos_token_id] for ids in tokenizer(list(choices), add_special_tokens=False)["input_ids"]
+    ]
+
+    def allowed(_: int, tokens: torch.Tensor) -> list[int]:
+        written = tokens[start:].tolist()
+        following = {
+            ids[len(written)] for ids in spelled if ids[: len(written)] == written and len(ids) > len(written)
+        }
+        return sorted(following) or [tokenizer.eos_token_id]
+
+    return allowed
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What `train_adapter.py` can be told, grouped by purpose."""
+"""What the scripts that train adapters can be told, grouped by purpose."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,3 +104,25 @@ class OutputArguments:
     check: dict[str, float] = option({}, "bars on results rows; missing one ends the run with status 1")
     push_to_hub: str | None = option(None, "publish to this Hub id")
     private: bool = option(True, "make the published repository private")
+
+
+@dataclass
+class SpeakerArguments:
+    """Speakers left out, what is chosen for them, and results."""
+
+    data: Path = field(metadata={"help": "corpus whose speakers are left out in turn"})
+    column: str = option("transcript", "column of the answers")
+    prompt: str = option("{audio}", "what the LLM reads, {audio} where the clip goes")
+    audio_token: str = option("<|audio|>", "placeholder of one speech embedding in the prompt")
+    closed: bool = option(True, "answer with what the column holds alone, as a classifier does")
+    max_new_tokens: int = option(16, "longest answer in tokens")
+    candidates: dict[str, dict[str, Any]] = option(
+        {"as given": {}}, "name -> values of other sections that it changes; one is chosen for each speaker"
+    )
+    regularization: list[float] = option(
+        [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "C of logistic regression; one is chosen for each speaker"
+    )
+    seeds: list[int] = option([0], "of adapters and data order; settings are chosen with the first")
+    data_license: str = option("", "license of the corpus, for the report")
+    limits: list[str] = option([], "known limits, one sentence each, for the report")
+    results_file: Path = option(Path("results/leave_one_speaker_out.json"), "where the report goes")

@@ -1,0 +1,74 @@
+"""Answers of a model, generated freely or among given choices."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from datasets import Dataset
+from tiny_models import save_encoder, save_language_model
+
+from speechzoo.data.speech_text_collator import SpeechTextCollator
+from speechzoo.evaluation.adapter_evaluation import Decoding, answer_speech
+from speechzoo.modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from speechzoo.processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
+
+CHOICES = ("turn on", "turn off", "lights", "turn on the lights")
+
+
+@pytest.fixture(params=["llama", "t5"])
+def system(request, tmp_path):
+    encoder = save_encoder("w2v-bert", tmp_path / "encoder")
+    language_model = save_language_model(request.param, tmp_path / "language_model")
+    torch.manual_seed(0)
+    model = SpeechTextAdapterForConditionalGeneration.from_backbones(str(encoder), str(language_model)).eval()
+    return model, SpeechTextAdapterProcessor.from_model_config(model.config, prompts={"asr": "speech {audio}"})
+
+
+@pytest.fixture
+def examples(tmp_path) -> Dataset:
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(6):
+        path, samples = tmp_path / f"{number}.wav", 4000 + 900 * number
+        soundfile.write(path, rng.uniform(-0.9, 0.9, samples), 16_000)
+        rows.append({"id": str(number), "audio": str(path), "task": "asr", "target": "", "length": samples / 16_000})
+    return Dataset.from_list(rows)
+
+
+def next_logits(model, processor, example, written: list[int]) -> torch.Tensor:
+    """[V] scores of what follows the written tokens, by a plain forward pass of one clip."""
+    inputs = SpeechTextCollator(processor, for_generation=True)([example])
+    if processor.is_encoder_decoder:
+        decoder = torch.tensor([[model.config.text_config.decoder_start_token_id, *written]])
+        return model(**inputs, decoder_input_ids=decoder).logits[0, -1]
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([written], dtype=torch.long)], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return model(**inputs).logits[0, -1]
+
+
+@torch.no_grad()
+def best_spelling(model, processor, example) -> str:
+    """The choice that greedy steps over its tokens lead to."""
+    end = processor.tokenizer.eos_token_id
+    left = {choice: [*processor.tokenizer.encode(choice, add_special_tokens=False), end] for choice in CHOICES}
+    if processor.is_encoder_decoder:
+        left = {choice: [*ids[:-1], end] for choice, ids in left.items()}
+    written: list[int] = []
+    while len(left) > 1:
+        logits = next_logits(model, processor, example, written)
+        chosen = max({ids[len(written)] for ids in left.values()}, key=lambda token: float(logits[token]))
+        written.append(chosen)
+        left = {choice: ids for choice, ids in left.items() if ids[len(written) - 1] == chosen}
+    return next(iter(left))
+
+
+def test_closed_answers_are_the_likeliest_spelling(system, examples):
+    model, processor = system
+    answers = answer_speech(model, processor, examples, Decoding(4, 8, CHOICES))
+    assert answers == [best_spelling(model, processor, example) for example in examples]
+    assert set(answers) <= set(CHOICES)
+
+
+def test_free_answers_are_free(system, examples):
+    model, processor = system
+    assert not set(answer_speech(model, processor, examples, Decoding(4, 8))) & set(CHOICES)
