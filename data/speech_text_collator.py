@@ -14,8 +14,8 @@ from .feature_store import FeatureStore
 class SpeechTextCollator:
     """Examples of `task_examples` -> model inputs, with labels unless `for_generation`.
 
-    Prompts are padded on the right to learn and on the left to generate. With a `store`, examples that `encode_corpus`
-    has given a key bring their encoder frames in place of audio.
+    Prompts are padded on the right to learn, and to generate on the left where the LLM is causal. With a `store`,
+    examples that `encode_corpus` has given a key bring their encoder frames in place of audio.
     """
 
     processor: SpeechTextAdapterProcessor
@@ -26,7 +26,7 @@ class SpeechTextCollator:
         prompts = [self.processor.prompt(example["task"]) for example in examples]
         if self.for_generation:
             clips = [example["audio"] for example in examples]
-            return self.processor(prompts, clips, padding_side="left", return_tensors="pt")
+            return self.processor(prompts, clips, return_tensors="pt")
         targets = [example["target"] for example in examples]
         if self.store is None:
             clips = [example["audio"] for example in examples]
