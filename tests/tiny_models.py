@@ -139,8 +139,12 @@ def save_encoder(family: str, folder: Path) -> Path:
     return folder
 
 
-def save_language_model(family: str, folder: Path, scale: float = 4.0) -> Path:
-    """A random LLM with a word tokenizer. Weights are scaled up so that its answers depend on what it reads."""
+def save_language_model(family: str, folder: Path) -> Path:
+    """A random LLM with a word tokenizer. Weights are scaled up so that its answers depend on what it reads.
+
+    Those of T5 are large already, for its attention does not divide by the width.
+    """
+    scale = 1.0 if family in ("t5", "mt5") else 4.0
     config = LANGUAGE_MODELS[family]()
     config.pad_token_id, config.bos_token_id, config.eos_token_id = 0, 1, 2
     torch.manual_seed(1)

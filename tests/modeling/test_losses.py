@@ -3,10 +3,11 @@
 import pytest
 import torch
 from speech_text_cases import labeled
-from speechzoo.modeling import modeling_losses
-from speechzoo.modeling.modeling_losses import chunked_cross_entropy, linear_cross_entropy, mean_over_items
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from speechzoo.modeling import modeling_losses
+from speechzoo.modeling.modeling_losses import chunked_cross_entropy, linear_cross_entropy, mean_over_items
 
 POSITIONS, WIDTH, VOCABULARY, CHUNK = 37, 8, 101, 10
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from speech_text_cases import CLIPS, ENCODINGS, clip, features, pad_further
-from speechzoo.modeling.modeling_padding_safe_encoders import MaskedGroupNorm, make_padding_safe
 from torch import nn
 from transformers import AutoModel
+
+from speechzoo.modeling.modeling_padding_safe_encoders import MaskedGroupNorm, make_padding_safe
 
 GROUP_NORM = ["hubert", "wav2vec2", "wavlm"]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from speech_text_cases import CLIPS, features
+
 from speechzoo.modeling.modeling_speech_adapter import LengthReduction, embedding_statistics
 
 REDUCTIONS = ["discard", "stack", "convolution", "average"]
