@@ -13,7 +13,6 @@ from typing import Any
 import jiwer
 import numpy as np
 import soundfile
-import soxr
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -28,6 +27,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from ..data.augmentation import vary_speech
 from ..data.espeak_synthesis import SAMPLING_RATE
 from ..data.synthetic_corpus import RECIPES, SyntheticCorpusRecipe, build_synthetic_corpus, read_corpus
 
@@ -108,21 +108,6 @@ def training_recipes(settings: SpeechEncoderSettings) -> list[SyntheticCorpusRec
         for number, (name, count) in enumerate(counts.items())
         if count
     ]
-
-
-def vary_speech(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random speed with pitch and formants (0.85 to 1.15), telephone band and noise; float32 [S] at 16 kHz."""
-    if rng.random() < 0.6:
-        samples = soxr.resample(samples, SAMPLING_RATE, SAMPLING_RATE * rng.uniform(0.85, 1.15))
-    if rng.random() < 0.3:
-        samples = soxr.resample(soxr.resample(samples, SAMPLING_RATE, 8000), 8000, SAMPLING_RATE)
-    if rng.random() < 0.5:
-        noise = rng.standard_normal(len(samples)).astype(np.float32)
-        if rng.random() < 0.5:
-            noise = np.convolve(noise, np.full(8, 0.35, np.float32), mode="same")  # as room noise: mostly low
-        level = np.sqrt(np.mean(samples**2)) * 10 ** (-rng.uniform(5, 35) / 20)
-        samples = samples + level * noise
-    return samples.astype(np.float32)
 
 
 def read_examples(
