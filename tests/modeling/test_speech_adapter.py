@@ -1,4 +1,4 @@
-"""The adapter against plain numpy: what each reduction keeps, how many embeddings there are, what padding may change."""
+"""The adapter against plain numpy: what reductions keep, how many embeddings there are, what padding may change."""
 
 import numpy as np
 import pytest

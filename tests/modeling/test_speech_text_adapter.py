@@ -220,7 +220,7 @@ def test_placeholders_that_do_not_match_the_speech_are_an_error(backbones):
     model, processor = backbones.shared()
     batch = labeled(processor)
     batch["input_ids"][0, 4] = 7
-    with pytest.raises(ValueError, match="placeholders for .* speech embeddings"):
+    with pytest.raises(ValueError, match=r"placeholders for .* speech embeddings"):
         model(**batch)
 
 
