@@ -137,6 +137,8 @@ class FrozenBackbonesModel(PreTrainedModel):
 
         Raises `ValueError` when a tensor that would be left out requires gradients.
         """
+        # Names as they are in the model; the older ones that transformers restores belong to a backbone by itself.
+        kwargs.setdefault("save_original_format", False)
         config: PreTrainedConfig = self.config
         always_ignored: set[str] = set(self._keys_to_ignore_on_save or ()) - self._left_out_keys()
         try:
@@ -215,7 +217,8 @@ class FrozenBackbonesModel(PreTrainedModel):
                 dtype = part.dtype if dtype == "auto" else dtype
                 tensors |= {f"{prefix}{backbone.module}.{key}": value for key, value in part.state_dict().items()}
         stem = f"{cls.base_model_prefix}."
-        tensors |= {f"{prefix}{key.removeprefix(stem)}": value for key, value in trained.items()}
+        trained = {f"{prefix}{key.removeprefix(stem)}": value for key, value in trained.items()}
+        tensors = _replaced(tensors, trained)
         loaded = cls._load_frozen(None, *args, config=config, state_dict=tensors, dtype=dtype, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         for backbone, part in parts.items():
@@ -226,6 +229,12 @@ class FrozenBackbonesModel(PreTrainedModel):
     def _saved_tensors(cls, path: Any, hub: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Everything trained is in one file: an adapter is far below the size at which transformers shards."""
         return load_file(cached_file(path, "model.safetensors", **hub))
+
+
+def _replaced(pretrained: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All tensors, with the trained ones in place of the pretrained; names that are tied to one change together."""
+    changed = {pretrained[name].data_ptr(): tensor for name, tensor in trained.items() if name in pretrained}
+    return {name: changed.get(tensor.data_ptr(), tensor) for name, tensor in pretrained.items()} | trained
 
 
 def pinned_revision(source: str, revision: str | None, **hub: Any) -> str | None:
