@@ -85,6 +85,14 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Backbones(tmp_path_factory.mktemp("backbones"))
 
 
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of eight clips by two speakers, six to train on and two to test, five of them with an intent."""
+    from speech_text_cases import write_corpus
+
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
 @pytest.fixture
 def loopback_hub() -> Iterator[LoopbackHub]:
     """An empty Hub: `.url`, `.environment(home)` for subprocesses, `.files(name)` and `.requests` to look at."""

@@ -1,5 +1,6 @@
 """What tests of the speech-text adapter share: tiny backbones made once, models of them, clips, batches."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 import tiny_models
 import torch
-from speechzoo import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor
 from torch import Tensor
+
+from speechzoo import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor
+from speechzoo.processing.audio_loading import save_audio
 
 # An encoder of the tests and how it is run.
 ENCODINGS = [
@@ -28,6 +31,21 @@ def clip(samples: int, seed: int = 0) -> np.ndarray:
 CLIPS = [clip(samples, seed) for seed, samples in enumerate((16000, 9000, 5123, 28123))]
 
 
+def write_corpus(folder: Path) -> Path:
+    """Eight sines in `folder`, six to train on and two to test, five of them with an intent."""
+    texts = [*ANSWERS, *ANSWERS]
+    lines = []
+    for index, text in enumerate(texts):
+        samples = 4000 + 1111 * index
+        tone = 0.3 * np.sin(2 * np.pi * (200 + 100 * index) * np.arange(samples) / 16000)
+        save_audio(folder / "audio" / f"{index}.flac", tone.astype(np.float32))
+        record = {"id": f"c{index}", "audio": f"audio/{index}.flac", "transcript": text, "duration": samples / 16000}
+        record |= {"speaker": f"s{index % 2}", "split": "train" if index < 6 else "test"}
+        lines.append(json.dumps(record | ({"intent": text.split()[0]} if index < 5 else {})))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
 class Backbones:
     """Tiny backbones below a folder, each made when first asked for."""
 
@@ -44,10 +62,9 @@ class Backbones:
 
         The adapter's first weights are so small that nothing attends to anything; here they are not.
         """
+        folders = str(self.encoder(encoder)), str(self.language_model(language_model))
         torch.manual_seed(2)
-        model = SpeechTextAdapterForConditionalGeneration.from_backbones(
-            str(self.encoder(encoder)), str(self.language_model(language_model)), **fields
-        )
+        model = SpeechTextAdapterForConditionalGeneration.from_backbones(*folders, **fields)
         with torch.no_grad():
             for parameter in model.model.adapter.parameters():
                 parameter.mul_(6 if parameter.ndim > 1 else 1)
