@@ -1,0 +1,126 @@
+"""Corpora from folders and data sets: what is read, what is refused, and the mixture of tasks."""
+
+import json
+
+import pytest
+from datasets import Audio, ClassLabel, Dataset, Features, Value
+
+from speechzoo.data.corpora import load_corpus, task_examples
+from speechzoo.processing.audio_loading import load_audio
+
+
+def write(folder, *records):
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def folder(corpus_folder, tmp_path):
+    """An empty folder with the recordings of the corpus."""
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "audio").symlink_to(corpus_folder / "audio")
+    return tmp_path / "corpus"
+
+
+def test_a_folder_is_read_undecoded(corpus_folder):
+    rows = load_corpus(corpus_folder)
+    assert len(rows) == 8 and rows["id"][:2] == ["c0", "c1"]
+    assert rows[0]["audio"] == {"bytes": None, "path": str(corpus_folder / "audio/0.flac")}
+    assert rows[7]["intent"] is None and rows[0]["intent"] == "turn"
+    assert len(load_audio(rows[3]["audio"])) == 4000 + 3 * 1111
+
+
+def test_a_split_and_columns_by_other_names(corpus_folder):
+    rows = load_corpus(corpus_folder, "test", {"text": "transcript", "speaker": "speaker"})
+    assert rows["id"] == ["c6", "c7"] and "text" in rows.column_names and "transcript" not in rows.column_names
+
+
+def test_audio_by_another_name(folder):
+    write(folder, {"file_name": "audio/0.flac", "sentence": "up", "alignment": [["up", 0.1, "x"]]})
+    rows = load_corpus(folder, columns={"audio": "file_name", "transcript": "sentence"})
+    assert rows[0] == {
+        "audio": {"bytes": None, "path": str(folder / "audio/0.flac")},
+        "transcript": "up",
+        "id": f"{folder}-000000",
+    }
+
+
+@pytest.mark.parametrize(
+    ("records", "settings", "error", "message"),
+    [
+        ([{"audio": "audio/9.flac"}], {}, FileNotFoundError, r"metadata.jsonl, line 1: .*9.flac does not exist"),
+        ([{"audio": "audio/0.flac"}, {"text": "up"}], {}, ValueError, r"metadata.jsonl, line 2: there is no 'audio'"),
+        ([{"audio": "audio/0.flac"}, "{up"], {}, ValueError, r"metadata.jsonl, line 2: not JSON"),
+        ([{"audio": "audio/0.flac"}], {"split": "test"}, ValueError, r"has no rows of split 'test'"),
+        ([], {}, ValueError, r"has no rows"),
+        (
+            [{"audio": "audio/0.flac"}],
+            {"columns": {"transcript": "text"}},
+            ValueError,
+            r"has no column 'text'; it has",
+        ),
+        ([{"audio": "audio/0.flac", "id": 1}] * 2, {}, ValueError, r"has two clips with the id '1'"),
+    ],
+)
+def test_a_faulty_folder_is_one_clear_error(folder, records, settings, error, message):
+    with pytest.raises(error, match=message):
+        load_corpus(write(folder, *records), **settings)
+
+
+def test_generated_ids_tell_splits_apart(folder):
+    write(folder, *({"audio": "audio/0.flac", "split": split} for split in ("train", "test")))
+    assert not {*load_corpus(folder, "train")["id"]} & {*load_corpus(folder, "test")["id"]}
+
+
+def test_a_data_set_with_embedded_audio(corpus_folder, tmp_path):
+    """Parquet with the recordings inside, classes by number, another name for the audio."""
+    rows = {
+        "sound": [{"bytes": (corpus_folder / f"audio/{index}.flac").read_bytes(), "path": None} for index in range(3)],
+        "intent": [1, 0, 1],
+    }
+    features = Features({"sound": Audio(decode=False), "intent": ClassLabel(names=["off", "on"])})
+    (tmp_path / "set").mkdir()
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+    corpus = load_corpus(str(tmp_path / "set"), columns={"audio": "sound"})
+    assert len({*corpus["id"]}) == 3
+    examples = task_examples(corpus, {"intent": "intent"})
+    assert examples["target"] == ["on", "off", "on"]
+    assert len(load_audio(examples[2]["audio"])) == 4000 + 2 * 1111
+    with pytest.raises(ValueError, match="has no column 'audio'; it has sound, intent: name it in columns"):
+        load_corpus(str(tmp_path / "set"))
+
+
+def test_an_unknown_synthetic_corpus_names_the_known():
+    with pytest.raises(ValueError, match="there is no synthetic corpus 'comands'; choose one of commands-test"):
+        load_corpus("synthetic:comands")
+
+
+def test_each_clip_stands_once_for_each_task_it_has_an_answer_to(corpus_folder):
+    examples = task_examples(load_corpus(corpus_folder), {"asr": "transcript", "intent": "intent"})
+    assert examples["task"] == ["asr"] * 8 + ["intent"] * 5
+    assert examples["target"][8:] == ["turn", "heat", "bring", "lights", "turn"]
+    assert examples["id"] == [f"c{index}" for index in [*range(8), *range(5)]]
+    assert examples["length"][1] == pytest.approx(5111 / 16000) and examples["speaker"][1] == "s1"
+
+
+def test_what_is_unknown_of_a_clip_is_empty(folder):
+    write(
+        folder, {"audio": "audio/0.flac", "transcript": "up", "speaker": "a", "duration": 2}, {"audio": "audio/1.flac"}
+    )
+    write(
+        folder,
+        {"audio": "audio/0.flac", "label": "up", "speaker": "a", "duration": 2},
+        {"audio": "audio/1.flac", "label": "off"},
+    )
+    examples = task_examples(load_corpus(folder), {"intent": "label"})
+    assert (examples["speaker"], examples["length"]) == (["a", ""], [2.0, 0.0])
+    assert examples["transcript"] == ["", ""] and examples.features["length"] == Value("float64")
+
+
+def test_tasks_without_answers_are_errors(corpus_folder, folder):
+    with pytest.raises(ValueError, match="task 'mood' wants column 'mood'; the corpus has"):
+        task_examples(load_corpus(corpus_folder), {"mood": "mood"})
+    write(folder, {"audio": "audio/0.flac", "transcript": ""})
+    with pytest.raises(ValueError, match="no clip has a target in any of the columns transcript"):
+        task_examples(load_corpus(folder), {"asr": "transcript"})
