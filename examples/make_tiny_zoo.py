@@ -36,7 +36,9 @@ class TinyZooArguments:
     output_directory: Path = option(TINY_ZOO, "folder of the two checkpoint folders")
     only: Literal["both", "encoder", "language_model"] = option("both", "which model")
     seed: int = option(0, "of texts, voices, initial weights and the order of the data")
-    encoder_steps: int = option(SpeechEncoderSettings.steps, "training steps of the speech encoder")
+    encoder_steps: int = option(
+        SpeechEncoderSettings.steps, "training steps of the speech encoder, in each of its rounds"
+    )
     language_model_steps: int = option(LanguageModelSettings.steps, "training steps of the language model")
     cache_directory: Path | None = option(None, "folder of generated speech; SPEECHZOO_CACHE where not given")
     smoke: bool = option(False, "a few steps on a few clips")
@@ -55,7 +57,7 @@ def make_speech_encoder(choice: TinyZooArguments) -> None:
     """Train, measure and save the speech encoder."""
     settings = SpeechEncoderSettings(steps=choice.encoder_steps, seed=choice.seed)
     if choice.smoke:
-        settings = replace(settings, steps=4, commands=20, stories=20, words=20)
+        settings = replace(settings, rounds=1, steps=4, commands=20, stories=20, words=20)
     watch = Stopwatch()
     with watch("corpora and training"), tempfile.TemporaryDirectory() as scratch:
         every = settings.steps // 16 or settings.steps
@@ -157,6 +159,8 @@ def finish_language_model(
             limits=[
                 "It saw generated text of a 300-word lexicon only, and is no model of English.",
                 "It knows two tasks, and does nothing useful for any other prompt.",
+                "It copies in order only what is not spread out by fillers: of spread-out texts it copies commands "
+                "and stories, whose wording it knows, but hardly any random words.",
             ],
             corpora=[
                 Corpus(

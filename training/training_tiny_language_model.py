@@ -32,7 +32,7 @@ class LanguageModelSettings:
     heads: int = 4
     intermediate_size: int = 512
     initializer_range: float = 0.06
-    steps: int = 4000
+    steps: int = 3600
     batch_size: int = 64
     learning_rate: float = 2e-3
     seed: int = 0

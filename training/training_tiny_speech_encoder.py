@@ -41,7 +41,7 @@ class SpeechEncoderSettings:
     """Size: `hidden_size`, `layers`, `heads`, `intermediate_size`, `convolution_kernel`, `position_type`,
     `initializer_range`.
     Data: numbers of clips `commands`, `stories` and `words`.
-    Training: `steps`, `batch_size` (clips), `learning_rate` (peak, cosine decay), `seed`.
+    Training: `rounds`, each of `steps` with a cosine decay from `learning_rate`; `batch_size` (clips), `seed`.
     """
 
     hidden_size: int = 192
@@ -54,6 +54,7 @@ class SpeechEncoderSettings:
     commands: int = 3000
     stories: int = 3000
     words: int = 5000
+    rounds: int = 1
     steps: int = 3300
     batch_size: int = 16
     learning_rate: float = 1.5e-3
@@ -200,18 +201,21 @@ def train_speech_encoder(
         for name in ("commands-validation", "stories-validation", "words-validation")
         for example in read_examples(build_synthetic_corpus(RECIPES[name], cache_directory), processor, count=60)
     ]
-    trainer = CTCTrainer(
-        model=new_speech_encoder(settings),
-        args=arguments,
-        train_dataset=examples,
-        eval_dataset=validation,
-        data_collator=SpeechCollator(mask=True),
-        compute_metrics=lambda prediction: {"cer": _character_error_rate(prediction, processor)},
-    )
-    trainer.train()
+    model, log = new_speech_encoder(settings), []
+    for number in range(settings.rounds):
+        trainer = CTCTrainer(
+            model=model,
+            args=replace(arguments, seed=settings.seed + number, data_seed=settings.seed + number),
+            train_dataset=examples,
+            eval_dataset=validation,
+            data_collator=SpeechCollator(mask=True),
+            compute_metrics=lambda prediction: {"cer": _character_error_rate(prediction, processor)},
+        )
+        trainer.train()
+        log += [{**entry, "step": entry["step"] + number * settings.steps} for entry in trainer.state.log_history]
     seconds = sum(example["length"] for example in examples) / 50
     facts = {"training clips": len(examples), "training seconds of speech": round(seconds)}
-    return trainer.model, processor, {**facts, "log": trainer.state.log_history}
+    return model, processor, {**facts, "log": log}
 
 
 def _character_error_rate(prediction: Any, processor: Wav2Vec2BertProcessor) -> float:

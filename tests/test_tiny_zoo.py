@@ -1,0 +1,113 @@
+"""The two shipped models: standard checkpoint folders of the promised sizes that still do what their cards say."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForCTC, AutoProcessor, AutoTokenizer
+
+from speechzoo.data.story_grammar import lexicon
+from speechzoo.data.synthetic_corpus import RECIPES
+from speechzoo.data.text_tasks import COPY, INTENT, encode_prompt
+from speechzoo.evaluation.report import read_report
+from speechzoo.evaluation.tiny_zoo_evaluation import complete, measure_language_model, measure_speech_encoder
+from speechzoo.hub_cards.tiny_zoo_card import render_tiny_zoo_card
+
+TINY_ZOO = Path(__file__).parents[1] / "examples" / "tiny_zoo"
+ENCODER, LANGUAGE_MODEL = TINY_ZOO / "speech_encoder", TINY_ZOO / "language_model"
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def language_model():
+    return AutoModelForCausalLM.from_pretrained(LANGUAGE_MODEL), AutoTokenizer.from_pretrained(LANGUAGE_MODEL)
+
+
+def folder_size(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_checkpoints_are_small_enough_to_ship():
+    sizes = [folder_size(folder) for folder in (ENCODER, LANGUAGE_MODEL)]
+    assert max(sizes) <= 8 * MEGABYTE and sum(sizes) <= 12 * MEGABYTE
+
+
+@pytest.mark.parametrize("folder", [ENCODER, LANGUAGE_MODEL], ids=lambda folder: folder.name)
+def test_the_folders_name_no_machine(folder):
+    for path in [*folder.glob("*.json"), *folder.glob("*.md")]:
+        assert not re.search(r"(?<![\w.<])/(home|root|tmp|work|usr)/|_name_or_path", path.read_text()), path
+
+
+@pytest.mark.parametrize("folder", [ENCODER, LANGUAGE_MODEL], ids=lambda folder: folder.name)
+def test_the_card_is_that_of_the_report(folder):
+    report = read_report(folder / "training_report.json")
+    assert (folder / "README.md").read_text() == render_tiny_zoo_card(report)
+    assert report.measurements and report.limits and report.command and report.environment
+
+
+@pytest.mark.parametrize(
+    ("auto_class", "folder"), [(AutoModelForCTC, ENCODER), (AutoModelForCausalLM, LANGUAGE_MODEL)], ids=["ctc", "lm"]
+)
+def test_loading_finds_every_tensor_and_computes_in_float32(auto_class, folder):
+    model, loading = auto_class.from_pretrained(folder, output_loading_info=True)
+    assert not any(loading.values())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert AutoModel.from_pretrained(folder).config.model_type == model.config.model_type
+
+
+def test_the_encoder_transcribes_voices_it_never_heard(tmp_path):
+    model, processor = AutoModelForCTC.from_pretrained(ENCODER), AutoProcessor.from_pretrained(ENCODER)
+    recipe = replace(RECIPES["commands-test"], name="fresh", count=60, seed=77)
+    measurement = measure_speech_encoder(model, processor, recipe, tmp_path)
+    reported = read_report(ENCODER / "training_report.json").measurements
+    expected = next(item.value for item in reported if item.name == "commands-test")
+    assert measurement.items == 60 and measurement.value < max(2 * expected, expected + 0.08)
+
+
+def test_words_of_the_lexicon_are_whole_pieces_and_nothing_is_unknown(language_model):
+    _, tokenizer = language_model
+    assert all(len(tokenizer.encode(word, add_special_tokens=False)) == 1 for word in lexicon())
+    text = "turn on the zxyqv, naïve 東京"
+    tokens = tokenizer.encode(text)
+    assert tokens[0] == tokenizer.bos_token_id and tokenizer.unk_token_id not in tokens
+    assert tokenizer.decode(tokens, skip_special_tokens=True) == text
+
+
+def test_special_tokens_are_set_everywhere(language_model):
+    model, tokenizer = language_model
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        ids = {getattr(part, name) for part in (model.config, model.generation_config, tokenizer)}
+        assert len(ids) == 1 and None not in ids
+    assert tokenizer.convert_tokens_to_ids(["<audio>", "<asr>", "<int>"]) == [4, 5, 6]
+    assert tokenizer.encode("turn on <asr> turn on") == tokenizer.encode("turn on<asr>turn on")
+
+
+def test_the_language_model_copies_and_names_intents(language_model):
+    results = {item.name: item.value for item in measure_language_model(*language_model, count=40)}
+    assert results["copy random words"] >= 0.8
+    assert results["copy trained phrasings"] >= 0.95
+    assert results["intent of trained phrasings"] >= 0.95
+    assert results["intent of held-out phrasings"] >= 0.5
+    assert results["copy trained phrasings, spread out"] >= 0.7
+
+
+def test_long_prompts_do_not_disturb_the_language_model(language_model):
+    """Sixty places before the task's sign, as many as speech takes."""
+    model, tokenizer = language_model
+    filler = tokenizer.convert_tokens_to_ids("<audio>")
+    bos, *source, task = encode_prompt(tokenizer, "turn off the lights in the washroom", INTENT)
+    spread = [*[filler] * 4, *(token for word in source for token in (*[word] * 3, *[filler] * 4))]
+    assert 50 < len(spread) < 64
+    assert complete(model, tokenizer, [[bos, *spread, task]]) == ["deactivate lights washroom"]
+    copy = tokenizer.convert_tokens_to_ids(COPY)
+    assert complete(model, tokenizer, [[bos, *spread, copy]]) == ["turn off the lights in the washroom"]
+
+
+def test_the_report_says_what_the_training_used():
+    settings = json.loads((ENCODER / "training_report.json").read_text())["settings"]
+    config = json.loads((ENCODER / "config.json").read_text())
+    assert settings["hidden_size"] == config["hidden_size"]
+    assert settings["position_type"] == config["position_embeddings_type"]
