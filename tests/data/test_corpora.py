@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from datasets import Audio, ClassLabel, Dataset, Features, Value
+from datasets import Audio, ClassLabel, Dataset, Value
 
 from speechzoo.data.corpora import load_corpus, task_examples
 from speechzoo.processing.audio_loading import load_audio
@@ -75,13 +75,12 @@ def test_generated_ids_tell_splits_apart(folder):
 
 def test_a_data_set_with_embedded_audio(corpus_folder, tmp_path):
     """Parquet with the recordings inside, classes by number, another name for the audio."""
-    rows = {
-        "sound": [{"bytes": (corpus_folder / f"audio/{index}.flac").read_bytes(), "path": None} for index in range(3)],
-        "intent": [1, 0, 1],
-    }
-    features = Features({"sound": Audio(decode=False), "intent": ClassLabel(names=["off", "on"])})
+    recordings = [(corpus_folder / f"audio/{index}.flac").read_bytes() for index in range(3)]
+    rows = {"sound": [{"bytes": recording, "path": f"{i}.flac"} for i, recording in enumerate(recordings)]}
+    dataset = Dataset.from_dict({**rows, "intent": [1, 0, 1]})
+    dataset = dataset.cast_column("sound", Audio()).cast_column("intent", ClassLabel(names=["off", "on"]))
     (tmp_path / "set").mkdir()
-    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+    dataset.to_parquet(tmp_path / "set" / "train.parquet")
     corpus = load_corpus(str(tmp_path / "set"), columns={"audio": "sound"})
     assert len({*corpus["id"]}) == 3
     examples = task_examples(corpus, {"intent": "intent"})
@@ -105,9 +104,6 @@ def test_each_clip_stands_once_for_each_task_it_has_an_answer_to(corpus_folder):
 
 
 def test_what_is_unknown_of_a_clip_is_empty(folder):
-    write(
-        folder, {"audio": "audio/0.flac", "transcript": "up", "speaker": "a", "duration": 2}, {"audio": "audio/1.flac"}
-    )
     write(
         folder,
         {"audio": "audio/0.flac", "label": "up", "speaker": "a", "duration": 2},

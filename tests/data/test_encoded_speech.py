@@ -33,7 +33,7 @@ def test_what_is_written_is_read_also_by_another(tmp_path):
     for either in (store, other):
         assert len(either) == 3 and "a" in either and "d" not in either
         assert same(either.read("b"), entries["b"]) and same(either.read("c"), frames(2, 1))
-    with pytest.raises(KeyError, match="is not in .*; encode the corpus first"):
+    with pytest.raises(KeyError, match=r"is not in .*; encode the corpus first"):
         store.read("d")
 
 

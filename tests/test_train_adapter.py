@@ -1,0 +1,153 @@
+"""The training script as a user runs it: trained, tested, published to a Hub, loaded back in a fresh process."""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from loopback_hub import LoopbackHub
+from safetensors.torch import load_file
+
+from speechzoo import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "train_adapter.py"
+LOAD = """
+import sys, json
+import speechzoo, torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMultimodalLM, AutoProcessor
+
+torch.set_num_threads(1)
+model, info = AutoModelForMultimodalLM.from_pretrained("org/adapter", output_loading_info=True)
+assert not any(info.values()), info
+processor = AutoProcessor.from_pretrained("org/adapter")
+batch = processor(processor.prompt("asr"), sys.argv[1], targets="heat up", return_tensors="pt")
+with torch.no_grad():
+    save_file({"logits": model.eval()(**batch, return_logits=True).logits.contiguous()}, sys.argv[2])
+"""
+
+
+def run(command, **environment):
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(
+        [sys.executable, *map(str, command)], env=settings, capture_output=True, text=True, timeout=600
+    )
+
+
+@dataclass
+class Run:
+    output: Path
+    corpus: Path
+    hub: LoopbackHub
+    text: str
+    environment: dict[str, str]
+    configuration: Path
+
+
+@pytest.fixture(scope="module")
+def trained(backbones, corpus_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    configuration = folder / "run.yaml"
+    values = {
+        "backbone": {
+            "audio_model": str(backbones.encoder("hubert")),
+            "text_model": str(backbones.language_model("llama")),
+        },
+        "adapter": {"reduction": "stack"},
+        "data": {
+            "train_data": [f"{corpus_folder}@train"],
+            "validation_data": [f"{corpus_folder}@test"],
+            "test_data": {"tones": f"{corpus_folder}@test"},
+            "tasks": {"asr": "transcript", "intent": "intent"},
+            "prompts": {"asr": "transcribe {audio}", "intent": "{audio} please"},
+        },
+        "optimization": {
+            "max_steps": 4,
+            "batch_size": 3,
+            "warmup_steps": 1,
+            "training_arguments": {"save_total_limit": 2},
+            "cache_features": True,
+            "bf16": False,
+        },
+        "output": {"output_dir": str(folder / "adapter"), "save_steps": 2, "max_new_tokens": 3, "card_title": "Tones"},
+    }
+    configuration.write_text(json.dumps(values))  # JSON is YAML
+    with LoopbackHub() as hub:
+        environment = {**hub.environment(folder / "home"), "SPEECHZOO_CACHE": str(folder / "cache")}
+        words = ["--config", configuration, "--learning_rate", "0.01", "--push_to_hub", "org/adapter"]
+        done = run([SCRIPT, *words], **environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        yield Run(folder / "adapter", corpus_folder, hub, done.stdout, environment, configuration)
+        assert not hub.errors, hub.errors[0]
+
+
+def test_everything_is_there(trained):
+    names = {path.name for path in trained.output.iterdir()}
+    assert {"model.safetensors", "config.json", "processor_config.json", "report.json", "README.md"} <= names
+    assert (trained.output / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert all(".adapter." in name for name in load_file(trained.output / "model.safetensors"))
+    assert "reloaded in a fresh process with equal logits" in trained.text
+    assert "trained" in trained.text and "said    " in trained.text
+    card = (trained.output / "README.md").read_text()
+    assert card.startswith("---") and "# Tones" in card
+
+
+def test_the_report_says_what_was_run(trained):
+    report = json.loads((trained.output / "report.json").read_text())
+    assert [row["name"] for row in report["measurements"]] == ["tones: asr"]  # no test clip has an intent
+    row = report["measurements"][0]
+    assert (row["metric"], row["items"]) == ("wer", 2) and row["topline"] is not None
+    assert report["settings"]["learning_rate"] == 0.01 and report["settings"]["updates"] == 4
+    assert len(report["history"]) >= 4 and report["parameters"]["trainable"] < report["parameters"]["total"]
+    assert "train_adapter.py" in report["command"]
+    assert {corpus["role"]: corpus["clips"] for corpus in report["corpora"]} == {"training": 6, "final test": 2}
+
+
+def test_what_was_published_comes_back_by_name_in_a_fresh_process(trained, tmp_path):
+    files = trained.hub.files("org/adapter")
+    assert {"model.safetensors", "config.json", "processor_config.json", "README.md", "report.json"} <= files.keys()
+    # Its backbones are folders, so they went along.
+    assert json.loads(files["config.json"])["audio_model_id"] is None
+    assert trained.hub.repository("org/adapter").private
+    clip, told = trained.corpus / "audio/3.flac", tmp_path / "logits.safetensors"
+    environment = {**trained.environment, "HF_HOME": str(tmp_path / "home")}
+    done = run(["-c", LOAD, clip, told], **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    model = SpeechTextAdapterForConditionalGeneration.from_pretrained(trained.output).eval()
+    processor = SpeechTextAdapterProcessor.from_pretrained(trained.output)
+    batch = processor(processor.prompt("asr"), str(clip), targets="heat up", return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(load_file(told)["logits"], model(**batch, return_logits=True).logits)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_resumed(trained, tmp_path):
+    """From its first checkpoint, as an interruption would leave it, to the same weights."""
+    folder = tmp_path / "adapter"
+    shutil.copytree(trained.output / "checkpoints" / "checkpoint-2", folder / "checkpoints" / "checkpoint-2")
+    words = ["--config", trained.configuration, "--learning_rate", "0.01", "--output_dir", folder, "--resume"]
+    done = run([SCRIPT, *words], **trained.environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected, resumed = (load_file(path / "model.safetensors") for path in (trained.output, folder))
+    assert resumed.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.items())
+
+
+def test_mistakes_end_with_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "wrong.yaml").write_text("optimization: {learning_rat: 0.01}")
+    for words, message in (
+        (["--learning_rat", "0.01"], "unknown argument '--learning_rat'"),
+        (["--config", str(tmp_path / "wrong.yaml")], "unknown key 'learning_rat'"),
+    ):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        assert ended.value.code == 2
+        error = capsys.readouterr().err
+        assert message in error and "learning_rate" in error
