@@ -185,3 +185,5 @@ def train(trainer: Trainer, resume: bool) -> None:
     if resume and checkpoint is None:
         raise FileNotFoundError(f"'{trainer.args.output_dir}' holds no checkpoint; train with --save_steps first")
     trainer.train(resume_from_checkpoint=checkpoint)
+    # Mixed precision wraps the model's forward; what is saved and tested must run as it will after loading.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
