@@ -60,14 +60,17 @@ class Backbones:
     ) -> tuple[SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor]:
         """A fresh model in evaluation mode, always with the same weights, and its processor.
 
-        The adapter's first weights are so small that nothing attends to anything; here they are not.
+        The adapter's first weights are so small that nothing attends to anything, and its biases are zero; here they
+        are not.
         """
         folders = str(self.encoder(encoder)), str(self.language_model(language_model))
         torch.manual_seed(2)
         model = SpeechTextAdapterForConditionalGeneration.from_backbones(*folders, **fields)
         with torch.no_grad():
-            for parameter in model.model.adapter.parameters():
+            for name, parameter in model.model.adapter.named_parameters():
                 parameter.mul_(6 if parameter.ndim > 1 else 1)
+                if name.endswith("bias"):
+                    parameter.uniform_(-0.2, 0.2)
         return model.eval(), SpeechTextAdapterProcessor.from_model_config(model.config, prompts=prompts)
 
     def shared(
