@@ -54,7 +54,7 @@ class SpeechEncoderSettings:
     commands: int = 3000
     stories: int = 3000
     words: int = 5000
-    rounds: int = 1
+    rounds: int = 2
     steps: int = 3300
     batch_size: int = 16
     learning_rate: float = 1.5e-3
