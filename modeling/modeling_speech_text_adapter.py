@@ -173,8 +173,10 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
     def _embed(self, input_ids: Tensor | None) -> Tensor:
         if input_ids is None:
             raise ValueError("the model got neither input_ids nor inputs_embeds; pass one of them")
-        # The placeholder may lie outside the LLM's table.
-        return self.get_input_embeddings()(input_ids.masked_fill(input_ids == self.config.audio_token_id, 0))
+        table, token = self.get_input_embeddings(), self.config.audio_token_id
+        if token >= table_size(table):
+            input_ids = input_ids.masked_fill(input_ids == token, 0)
+        return table(input_ids)
 
     def _placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor) -> Tensor:
         """[B, T] where speech goes: at the placeholder's id, or where only embeddings came, at its embedding.

@@ -162,7 +162,8 @@ def test_beams_with_several_clips_are_those_of_the_llm_on_each_prompt(backbones,
         single = processor(prompt, group or None, return_tensors="pt")
         speech = {name: single[name] for name in ("input_features", "input_features_mask") if name in single}
         merged = model.model.merge(single["input_ids"], None, **speech)
-        alone = model.model.language_model.generate(inputs_embeds=merged, **settings)  # knows nothing of clips
+        given = {"inputs_embeds": merged, "attention_mask": single["attention_mask"]}
+        alone = model.model.language_model.generate(**given, **settings)  # knows nothing of clips
         both = slice(2 * row, 2 * row + 2)
         assert torch.equal(together.sequences[both, -5:], alone.sequences[:, -5:])
         # The scores tell whose speech was heard where the words do not.
