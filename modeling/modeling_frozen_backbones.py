@@ -14,7 +14,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
@@ -75,6 +82,18 @@ class Backbone:
 
     def matches(self, parameter: str, patterns: list[str] | None) -> bool:
         return any(re.match(pattern, parameter) for pattern in patterns or ())
+
+
+def _language_model_class(config: PreTrainedConfig) -> Any:
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def _encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+SPEECH_ENCODER = Backbone("audio_tower", "audio", lambda config: AutoModel, _encoder_of)
+LANGUAGE_MODEL = Backbone("language_model", "text", _language_model_class, lambda model: model)
 
 
 class FrozenBackbonesModel(PreTrainedModel):

@@ -11,11 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers import initialization as init
@@ -24,24 +20,19 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from ..configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
-from .modeling_frozen_backbones import Backbone, FrozenBackbonesModel, pinned_revision, quiet_loading
+from .modeling_frozen_backbones import (
+    LANGUAGE_MODEL,
+    SPEECH_ENCODER,
+    Backbone,
+    FrozenBackbonesModel,
+    pinned_revision,
+    quiet_loading,
+)
 from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy, mean_over_items
 from .modeling_padding_safe_encoders import encode_speech, frame_formula, frame_mask, make_padding_safe
 from .modeling_speech_adapter import SpeechAdapter, embedding_statistics, embedding_width, table_size
 
 SPEECH_INPUTS = ("input_features", "input_features_mask")
-
-
-def _language_model_class(config: PreTrainedConfig) -> Any:
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-
-
-def _encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    return model.get_encoder() if model.config.is_encoder_decoder else model
-
-
-SPEECH_ENCODER = Backbone("audio_tower", "audio", lambda config: AutoModel, _encoder_of)
-LANGUAGE_MODEL = Backbone("language_model", "text", _language_model_class, lambda model: model)
 
 
 class SpeechTextAdapterPreTrainedModel(FrozenBackbonesModel):
