@@ -68,12 +68,22 @@ def whisper_large_v3() -> WhisperConfig:
         encoder_attention_heads=20,
         encoder_ffn_dim=5120,
         decoder_layers=1,
+        decoder_attention_heads=20,
         num_mel_bins=128,
     )
 
 
 def mt0_xxl() -> MT5Config:
-    return MT5Config(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, vocab_size=250112)
+    return MT5Config(
+        d_model=4096,
+        d_kv=64,
+        d_ff=10240,
+        num_layers=24,
+        num_heads=64,
+        vocab_size=250112,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ DEFAULT_PROMPTS = {"asr": "Transcribe the speech. {audio}"}
 _CHAT_SOURCES = ("audio", "path", "url")
 
 
-class SpeechTextAdapterProcessorKwargs(ProcessingKwargs, total=False):
+class SpeechTextAdapterProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
     """What the tokenizer is told unless a call says otherwise: templates write all special tokens themselves."""
 
     _defaults = {"text_kwargs": {"padding": True, "add_special_tokens": False}}

@@ -166,6 +166,8 @@ def _mask_bands_and_frames(features: torch.Tensor) -> torch.Tensor:
 class CTCTrainer(Trainer):
     """Batches clips of like length, and masks the training batches only."""
 
+    data_collator: Any
+
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         lengths = [example["length"] for example in self.train_dataset]
         generator = torch.Generator().manual_seed(self.args.seed)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+
 from speechzoo.evaluation import intervals
 from speechzoo.evaluation.intervals import (
     mean_interval,

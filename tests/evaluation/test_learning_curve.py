@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+
 from speechzoo.evaluation.learning_curve import _running_mean, plot_learning_curve
 from speechzoo.evaluation.report import HistoryPoint
 

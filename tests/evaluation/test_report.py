@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from speechzoo.evaluation.intervals import Interval
 from speechzoo.evaluation.report import (
     Backbone,

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+
 from speechzoo.evaluation.word_error_rate import count_word_errors, normalize_text, word_error_rate
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard, metadata_load
+
 from speechzoo.evaluation.report import (
     Backbone,
     Corpus,

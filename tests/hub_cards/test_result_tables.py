@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from speechzoo.evaluation.report import Environment, Measurement, Report, write_report
 from speechzoo.hub_cards.result_tables import format_seconds, measurement_table, update_tables
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+
 from speechzoo.processing.audio_loading import AudioError, load_audio, save_audio
 
 RATE = 16000

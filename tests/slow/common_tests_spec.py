@@ -9,12 +9,6 @@ from typing import Any
 
 import torch
 import transformers.testing_utils
-from speechzoo import (
-    SpeechTextAdapterConfig,
-    SpeechTextAdapterForConditionalGeneration,
-    SpeechTextAdapterModel,
-    SpeechTextAdapterProcessor,
-)
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
@@ -24,6 +18,13 @@ from transformers import (
     T5Config,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
+)
+
+from speechzoo import (
+    SpeechTextAdapterConfig,
+    SpeechTextAdapterForConditionalGeneration,
+    SpeechTextAdapterModel,
+    SpeechTextAdapterProcessor,
 )
 
 PROMPTS, TOKENS, SAMPLES, VOCABULARY = 3, 9, 1700, 99

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
+
 from speechzoo.training.command_line import as_command, parse_arguments, section_name
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+
 from speechzoo.training import progress as progress_module
 from speechzoo.training.progress import LiveProgress, use_live_progress
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 
 class Terminal(io.StringIO):
