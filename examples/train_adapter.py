@@ -40,6 +40,7 @@ from speechzoo.training.adapter_training import (
     make_trainer,
     optimizer_updates,
     read_examples,
+    read_training_examples,
     train,
     training_arguments,
     use_all_cores,
@@ -58,7 +59,7 @@ def main() -> None:
     watch = Stopwatch()
 
     with watch("corpora"):
-        train_examples = read_examples(data.train_data, data)
+        train_examples = read_training_examples(data)
         validation_examples = read_examples(data.validation_data, data) if data.validation_data else None
         tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
         if output.test_limit:

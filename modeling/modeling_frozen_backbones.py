@@ -62,8 +62,13 @@ class Backbone:
         return self.part(self.auto_class(sub_config).from_config(sub_config))
 
     def load(self, config: PreTrainedConfig, dtype: Any, **hub: Any) -> PreTrainedModel:
-        """The pretrained weights. Raises `ValueError` when some are missing or a folder's weights have changed."""
+        """The pretrained weights.
+
+        Raises `ValueError` when some are missing or a folder's weights have changed, and `FileNotFoundError` when the
+        folder is gone.
+        """
         source, revision = str(self.id(config)), self.revision(config)
+        _check_is_there(source, self.name)
         if Path(source).is_dir():
             _check_fingerprint(source, revision)
             revision = None
@@ -290,6 +295,15 @@ def fingerprint_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _check_is_there(source: str, name: str) -> None:
+    """A Hub id has one slash at most, so a longer path that is no folder is a folder that is missing."""
+    if not Path(source).is_dir() and (source.count("/") > 1 or source.startswith((".", "/"))):
+        raise FileNotFoundError(
+            f"the backbone folder '{source}' is not here; run where it was when the adapter was trained, or say where "
+            f"it is now: from_pretrained(..., {name}_model_id='FOLDER')"
+        )
 
 
 def _check_fingerprint(folder: str, expected: str | None) -> None:

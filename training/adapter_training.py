@@ -52,6 +52,16 @@ def assemble(
     return model, processor
 
 
+def read_training_examples(data: DataArguments) -> Dataset:
+    """The examples of `train_data`. Raises `ValueError` when there are none, of a task or at all."""
+    if not data.train_data:
+        raise ValueError("there is nothing to train on; name at least one corpus in train_data")
+    examples = read_examples(data.train_data, data)
+    if missing := sorted(set(data.tasks) - set(examples["task"])):
+        raise ValueError(f"no training corpus has the column '{data.tasks[missing[0]]}' of task '{missing[0]}'")
+    return examples
+
+
 def read_examples(sources: Sequence[str], data: DataArguments) -> Dataset:
     """Every clip and task of several corpora, mixed in proportion to their sizes.
 
