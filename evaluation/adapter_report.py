@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from huggingface_hub import ModelCard
 
 from .adapter_evaluation import Decoding, answer_gold_text, answer_speech, measure
 from .report import Backbone, Corpus, Example, Measurement, Parameters
@@ -93,12 +94,19 @@ def describe_backbones(model: Any) -> list[Backbone]:
                 role,
                 Path(source).name if Path(source).is_dir() else source,
                 revision=getattr(config, f"{name}_model_revision"),
+                license=_stated_license(Path(source)),
                 parameters=sum(parameter.numel() for parameter in parameters),
                 frozen=not any(parameter.requires_grad for parameter in parameters),
                 on_hub=not Path(source).is_dir(),
             )
         )
     return described
+
+
+def _stated_license(folder: Path) -> str:
+    """What the card of a local model says; a Hub model's card is one click away."""
+    card = folder / "README.md"
+    return str(ModelCard.load(card).data.license or "") if card.is_file() else ""
 
 
 def count_parameters(model: Any) -> Parameters:

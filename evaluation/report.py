@@ -169,7 +169,8 @@ class Report:
     What it is made of:
         corpora, backbones, settings (any plain values worth showing).
     For the card:
-        paper (arXiv id), license, language, tags, pipeline_tag, learning_curve (file name beside the card).
+        paper (arXiv id), license, language, tags, pipeline_tag, learning_curve (file name beside the card), prompts
+        (task -> what the model reads), self_contained (whether the frozen weights are in the checkpoint too).
     """
 
     title: str
@@ -194,6 +195,8 @@ class Report:
     tags: list[str] = field(default_factory=list)
     pipeline_tag: str = "any-to-any"
     learning_curve: str = ""
+    prompts: dict[str, str] = field(default_factory=dict)
+    self_contained: bool = False
 
 
 def environment() -> Environment:

@@ -131,6 +131,7 @@ def main() -> None:
         paper="2310.00230",
         language=["en"],
         learning_curve="learning_curve.png",
+        prompts=data.prompts,
     )
     report = write_report(output.output_dir / "report.json", report)
     plot_learning_curve(output.output_dir / "learning_curve.png", report.history, output.card_title)
@@ -144,8 +145,8 @@ def main() -> None:
     print(f"trained {share:.2%} of the parameters; checkpoint, report and card are in {output.output_dir}")
     print(f"reloaded in a fresh process with equal logits; seconds by phase: {watch.seconds}")
     if output.push_to_hub:
-        files = [output.output_dir / name for name in ("README.md", "report.json", "learning_curve.png")]
-        print("published:", publish(model, processor, output.push_to_hub, files, output.private))
+        files = [output.output_dir / name for name in ("report.json", "learning_curve.png")]
+        print("published:", publish(model, processor, output.push_to_hub, files, report, output.private))
     if missed := missed_bars(report.measurements, output.check):
         raise SystemExit("\n".join(missed))
 

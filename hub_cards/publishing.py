@@ -2,10 +2,14 @@
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
+
+from ..evaluation.report import Report
+from .model_card import write_model_card
 
 
 def names_local_backbones(config: Any) -> bool:
@@ -13,16 +17,26 @@ def names_local_backbones(config: Any) -> bool:
     return any(Path(str(source)).is_dir() for source in (config.audio_model_id, config.text_model_id) if source)
 
 
-def publish(model: Any, processor: Any, repository: str, extra_files: Iterable[Path], private: bool = True) -> str:
-    """Uploads weights, processor and `extra_files` (card, report, plots) as one commit, and returns its URL.
+def publish(
+    model: Any,
+    processor: Any,
+    repository: str,
+    extra_files: Iterable[Path] = (),
+    report: Report | None = None,
+    private: bool = True,
+) -> str:
+    """Uploads weights, processor, the card made from `report` and `extra_files` as one commit; returns its URL.
 
     Backbones that are local folders go along, since nobody else could load them; those of the Hub stay named by id
     and revision.
     """
+    self_contained = names_local_backbones(model.config)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model.save_pretrained(folder, save_backbones=names_local_backbones(model.config))
+        model.save_pretrained(folder, save_backbones=self_contained)
         processor.save_pretrained(folder)
+        if report is not None:
+            write_model_card(folder, repository, replace(report, self_contained=self_contained))
         for file in extra_files:
             (folder / file.name).write_bytes(file.read_bytes())
         api = HfApi()
