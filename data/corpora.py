@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Audio, ClassLabel, Dataset, Value, concatenate_datasets, load_dataset
+from transformers.utils import logging
 
 from .synthetic_corpus import RECIPES, build_synthetic_corpus
+
+logger = logging.get_logger(__name__)
 
 METADATA = "metadata.jsonl"
 SYNTHETIC = "synthetic:"
@@ -130,6 +133,8 @@ def _of_task(corpus: Dataset, task: str, column: str) -> Dataset:
         raise ValueError(f"task '{task}' wants column '{column}'; the corpus has {', '.join(corpus.column_names)}")
     targets = corpus[column]
     kept = [index for index, target in enumerate(targets) if target not in (None, "")]
+    if 0 < len(kept) < len(targets):
+        logger.warning(f"task '{task}': {len(targets) - len(kept)} of {len(targets)} clips have no '{column}'")
     # Audio is never copied here: where every clip has a target, `select` is a view.
     chosen = corpus.select(kept)
     small = {

@@ -101,8 +101,10 @@ def _shards(
         keys |= named
         if features is not None:
             frames, lengths = model.model.encode_audio(**features.to(model.device))
+            encoded: dict[str, list[np.ndarray]] = {}
             for owner, clip, length in zip(owners, frames, lengths.tolist(), strict=True):
-                pending.setdefault(owner, []).append(clip[:length].float().cpu().numpy())
+                encoded.setdefault(owner, []).append(clip[:length].float().cpu().numpy())
+            pending |= encoded  # the same audio under another id replaces, it does not extend
         if len(pending) >= shard_clips:
             yield pending
             pending = {}

@@ -115,8 +115,8 @@ def _item(recipe: SyntheticCorpusRecipe, index: int) -> dict[str, Record]:
     text, facts = _text(recipe, index)
     request = asdict(VOICE_SPLITS[recipe.voices].draw(text, recipe.seed, index))
     identifier = f"{recipe.name}-{index:05d}"
-    accent = request["voice"].split("+")[0]
-    record = {"id": identifier, "audio": f"audio/{identifier}.flac", "speaker": request["voice"], "accent": accent}
+    accent, speaker = request["voice"].split("+")
+    record = {"id": identifier, "audio": f"audio/{identifier}.flac", "speaker": speaker, "accent": accent}
     return {"request": {"id": identifier, **request}, "record": {**record, "transcript": text, **facts}}
 
 

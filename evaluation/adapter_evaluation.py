@@ -101,7 +101,6 @@ def answer_gold_text(
             texts,
             add_special_tokens=False,
             padding=True,
-            padding_side="left",
             return_token_type_ids=False,
             return_tensors="pt",
         )

@@ -50,7 +50,7 @@ def measure_speech_encoder(
     transcripts = transcribe(model, processor, folder, records)
     references = [record["transcript"] for record in records]
     errors = [_character_errors(*pair) for pair in zip(references, transcripts, strict=True)]
-    speakers = [record["speaker"].split("+")[1] for record in records]
+    speakers = [record["speaker"] for record in records]
     interval = ratio_interval(errors, [len(reference) for reference in references], speakers)
     return Measurement.of(
         recipe.name,

@@ -41,6 +41,7 @@ from speechzoo.training.adapter_training import (
     optimizer_updates,
     read_examples,
     read_training_examples,
+    refuse_shared_clips,
     train,
     training_arguments,
     use_all_cores,
@@ -62,6 +63,7 @@ def main() -> None:
         train_examples = read_training_examples(data)
         validation_examples = read_examples(data.validation_data, data) if data.validation_data else None
         tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
+        refuse_shared_clips(train_examples, tests)
         if output.test_limit:
             tests = {name: rows.select(range(min(output.test_limit, len(rows)))) for name, rows in tests.items()}
 

@@ -62,6 +62,17 @@ def read_training_examples(data: DataArguments) -> Dataset:
     return examples
 
 
+def refuse_shared_clips(train_examples: Dataset, tests: Mapping[str, Dataset]) -> None:
+    """Raises `ValueError` when a test holds the id of a clip that is trained on."""
+    trained = set(train_examples["id"])
+    for name, rows in tests.items():
+        if shared := trained & set(rows["id"]):
+            raise ValueError(
+                f"test '{name}' shares {len(shared)} clips with the training data, first '{min(shared)}'; "
+                f"keep them apart, for instance by source@split"
+            )
+
+
 def read_examples(sources: Sequence[str], data: DataArguments) -> Dataset:
     """Every clip and task of several corpora, mixed in proportion to their sizes.
 
@@ -109,6 +120,7 @@ def keep_encoder_frames(
     optimization: OptimizationArguments,
 ) -> tuple[SpeechTextCollator, list[Dataset]]:
     """Runs the frozen encoder once per clip; the collator and the data sets then need no audio."""
+    model.to(PartialState().device)
     root = (optimization.cache_directory or default_cache_directory()) / FEATURES
     store = open_store(root, model, processor)
     keyed = [encode_corpus(model, processor, rows, store, workers=optimization.workers) for rows in examples]
