@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 from huggingface_hub import ModelCard
 
-from .adapter_evaluation import Decoding, answer_gold_text, answer_speech, measure
+from .adapter_evaluation import HUB_TASKS, Decoding, answer_gold_text, answer_speech, measure
 from .report import Backbone, Corpus, Example, Measurement, Parameters
 
 
@@ -27,6 +27,22 @@ class Stopwatch:
             yield
         finally:
             self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.monotonic() - start, 1)
+
+
+def check_plan(tests: Mapping[str, Dataset], metrics: Mapping[str, str], bars: Mapping[str, float]) -> None:
+    """Raises `ValueError` for an unknown metric, and for a bar on a row that testing `tests` will not give."""
+    for task, metric in metrics.items():
+        if metric not in HUB_TASKS:
+            raise ValueError(f"metrics gives task '{task}' the metric '{metric}'; choose {', '.join(HUB_TASKS)}")
+    rows = [_row_name(name, task) for name, examples in tests.items() for task in sorted(set(examples["task"]))]
+    for row in bars:
+        if row not in rows:
+            tested = ", ".join(f"'{name}'" for name in rows) or "none"
+            raise ValueError(f"check names the row '{row}', which is not tested; the rows are {tested}")
+
+
+def _row_name(name: str, task: str) -> str:
+    return f"{name}: {task}"
 
 
 @dataclass
@@ -58,7 +74,7 @@ class FinalTest:
         ]
         metric = self.metrics.get(task, "accuracy")
         row = measure(
-            f"{name}: {task}",
+            _row_name(name, task),
             metric,
             examples,
             answers,
@@ -69,8 +85,9 @@ class FinalTest:
         )
         self.measurements.append(row)
         pairs = zip(examples["target"], answers, examples["speaker"], strict=True)
-        fair = [Example(target, answer, f"{name}: {task}", speaker) for target, answer, speaker in pairs]
-        self.shown += fair[:: max(1, len(fair) // self.examples_shown)][: self.examples_shown]
+        fair = [Example(target, answer, _row_name(name, task), speaker) for target, answer, speaker in pairs]
+        step = max(1, len(fair) // max(1, self.examples_shown))
+        self.shown += fair[::step][: self.examples_shown]
 
 
 def describe_corpus(name: str, role: str, examples: Dataset, license: str = "") -> Corpus:
@@ -120,18 +137,16 @@ def side_by_side(examples: list[Example]) -> str:
     """Targets over answers, for the terminal."""
     lines = []
     for example in examples:
-        lines += [f"[{example.task}, {example.speaker}]", f"  said    {example.reference}"]
-        lines += [f"  answer  {example.hypothesis}"]
+        lines += [f"[{example.task}, {example.speaker}]", f"  wanted  {example.reference}"]
+        lines += [f"  given   {example.hypothesis}"]
     return "\n".join(lines)
 
 
 def missed_bars(measurements: list[Measurement], bars: Mapping[str, float]) -> list[str]:
-    """What falls short of `bars` (row name -> least accuracy or greatest WER). Raises `KeyError` for unknown rows."""
+    """What falls short of `bars` (row name -> least accuracy or greatest WER), whose rows `check_plan` has seen."""
     rows = {row.name: row for row in measurements}
     missed = []
     for name, bar in bars.items():
-        if name not in rows:
-            raise KeyError(f"check names the row '{name}'; there are {', '.join(sorted(rows))}")
         row = rows[name]
         if row.value > bar if row.metric == "wer" else row.value < bar:
             missed.append(f"{name}: {row.metric} {row.value:.3f} misses the bar of {bar}")

@@ -1,7 +1,11 @@
 """Train a speech-text adapter between a frozen speech encoder and a frozen LLM, test it, and publish it.
 
-accelerate launch examples/train_adapter.py                                     the tiny zoo, offline
-accelerate launch examples/train_adapter.py --config examples/configs/FILE.yaml your own backbones and recordings
+The tiny zoo, offline:
+    accelerate launch examples/train_adapter.py
+Your own backbones and recordings:
+    accelerate launch examples/train_adapter.py --config examples/configs/FILE.yaml
+
+Without --config, examples/configs/tiny_zoo.yaml lies underneath.
 """
 
 import os
@@ -15,6 +19,7 @@ from speechzoo.evaluation.adapter_evaluation import Decoding
 from speechzoo.evaluation.adapter_report import (
     FinalTest,
     Stopwatch,
+    check_plan,
     count_parameters,
     describe_backbones,
     describe_corpus,
@@ -64,6 +69,7 @@ def main() -> None:
         validation_examples = read_examples(data.validation_data, data) if data.validation_data else None
         tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
         refuse_shared_clips(train_examples, tests)
+        check_plan(tests, data.metrics, output.check)
         if output.test_limit:
             tests = {name: rows.select(range(min(output.test_limit, len(rows)))) for name, rows in tests.items()}
 

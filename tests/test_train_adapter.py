@@ -93,7 +93,7 @@ def test_everything_is_there(trained):
     assert (trained.output / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert all(".adapter." in name for name in load_file(trained.output / "model.safetensors"))
     assert "reloaded in a fresh process with equal logits" in trained.text
-    assert "trained" in trained.text and "said    " in trained.text
+    assert "trained" in trained.text and "  wanted  " in trained.text
     card = (trained.output / "README.md").read_text()
     assert card.startswith("---") and "# Tones" in card
 
