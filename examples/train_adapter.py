@@ -123,8 +123,13 @@ def main() -> None:
         parameters=count_parameters(model),
         limits=output.limits,
         corpora=[
-            describe_corpus(", ".join(data.train_data), "training", train_examples, data.data_license),
-            *(describe_corpus(name, "final test", rows, data.data_license) for name, rows in tests.items()),
+            describe_corpus(name, role, rows, data.data_license)
+            for name, role, rows in (
+                (", ".join(data.train_data), "training", train_examples),
+                (", ".join(data.validation_data), "choosing settings", validation_examples),
+                *((name, "final test", rows) for name, rows in tests.items()),
+            )
+            if rows is not None
         ],
         backbones=describe_backbones(model),
         settings={
@@ -137,7 +142,8 @@ def main() -> None:
             "bf16": arguments.bf16,
         },
         paper="2310.00230",
-        language=["en"],
+        license=output.card_license,
+        language=output.card_language,
         learning_curve="learning_curve.png",
         prompts=data.prompts,
     )
@@ -153,8 +159,8 @@ def main() -> None:
     print(f"trained {share:.2%} of the parameters; checkpoint, report and card are in {output.output_dir}")
     print(f"reloaded in a fresh process with equal logits; seconds by phase: {watch.seconds}")
     if output.push_to_hub:
-        files = [output.output_dir / name for name in ("report.json", "learning_curve.png")]
-        print("published:", publish(model, processor, output.push_to_hub, files, report, output.private))
+        curve = output.output_dir / "learning_curve.png"
+        print("published:", publish(model, processor, output.push_to_hub, [curve], report, output.private))
     if missed := missed_bars(report.measurements, output.check):
         raise SystemExit("\n".join(missed))
 

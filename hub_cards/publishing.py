@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from ..evaluation.report import Report
+from ..evaluation.report import Report, write_report
 from .model_card import write_model_card
 
 
@@ -25,10 +25,10 @@ def publish(
     report: Report | None = None,
     private: bool = True,
 ) -> str:
-    """Uploads weights, processor, the card made from `report` and `extra_files` as one commit; returns its URL.
+    """Uploads weights, processor, `report`, the card made from it and `extra_files` as one commit; returns its URL.
 
-    Backbones that are local folders go along, since nobody else could load them; those of the Hub stay named by id
-    and revision.
+    Two backbones of the Hub stay named by id and revision. Where one of them is a local folder, which nobody else
+    could load, both go along: the checkpoint is then self-contained, and report and card say so.
     """
     self_contained = names_local_backbones(model.config)
     with tempfile.TemporaryDirectory() as temporary:
@@ -36,7 +36,8 @@ def publish(
         model.save_pretrained(folder, save_backbones=self_contained)
         processor.save_pretrained(folder)
         if report is not None:
-            write_model_card(folder, repository, replace(report, self_contained=self_contained))
+            report = write_report(folder / "report.json", replace(report, self_contained=self_contained))
+            write_model_card(folder, repository, report)
         for file in extra_files:
             (folder / file.name).write_bytes(file.read_bytes())
         api = HfApi()

@@ -75,7 +75,14 @@ def trained(backbones, corpus_folder, tmp_path_factory):
             "cache_features": True,
             "bf16": False,
         },
-        "output": {"output_dir": str(folder / "adapter"), "save_steps": 2, "max_new_tokens": 3, "card_title": "Tones"},
+        "output": {
+            "output_dir": str(folder / "adapter"),
+            "save_steps": 2,
+            "max_new_tokens": 3,
+            "card_title": "Tones",
+            "card_language": ["de", "en"],
+            "card_license": "mit",
+        },
     }
     configuration.write_text(json.dumps(values))  # JSON is YAML
     with LoopbackHub() as hub:
@@ -96,6 +103,7 @@ def test_everything_is_there(trained):
     assert "trained" in trained.text and "  wanted  " in trained.text
     card = (trained.output / "README.md").read_text()
     assert card.startswith("---") and "# Tones" in card
+    assert "license: mit\n" in card and "language:\n- de\n- en\n" in card
 
 
 def test_the_report_says_what_was_run(trained):
@@ -106,7 +114,8 @@ def test_the_report_says_what_was_run(trained):
     assert report["settings"]["learning_rate"] == 0.01 and report["settings"]["updates"] == 4
     assert len(report["history"]) >= 4 and report["parameters"]["trainable"] < report["parameters"]["total"]
     assert "train_adapter.py" in report["command"]
-    assert {corpus["role"]: corpus["clips"] for corpus in report["corpora"]} == {"training": 6, "final test": 2}
+    used = {corpus["role"]: corpus["clips"] for corpus in report["corpora"]}
+    assert used == {"training": 6, "choosing settings": 2, "final test": 2}
 
 
 def test_what_was_published_comes_back_by_name_in_a_fresh_process(trained, tmp_path):
@@ -114,6 +123,8 @@ def test_what_was_published_comes_back_by_name_in_a_fresh_process(trained, tmp_p
     assert {"model.safetensors", "config.json", "processor_config.json", "README.md", "report.json"} <= files.keys()
     # Its backbones are folders, so they went along.
     assert json.loads(files["config.json"])["audio_model_id"] is None
+    assert json.loads(files["report.json"])["self_contained"] is True
+    assert "The frozen backbones are in this repository too" in files["README.md"].decode()
     assert trained.hub.repository("org/adapter").private
     clip, told = trained.corpus / "audio/3.flac", tmp_path / "logits.safetensors"
     environment = {**trained.environment, "HF_HOME": str(tmp_path / "home")}

@@ -99,6 +99,8 @@ class OutputArguments:
     examples: int = option(12, "transcripts shown side by side")
     card_title: str = option("Speech-text adapter", "headline of the model card")
     card_description: str = option("", "what the model is, for the card")
+    card_language: list[str] = option(["en"], "languages it understands, for the card")
+    card_license: str = option("apache-2.0", "license of the trained weights, for the card")
     limits: list[str] = option([], "known limits, one sentence each, for the card")
     results_file: Path | None = option(None, "also write the report here")
     check: dict[str, float] = option({}, "bars on results rows; missing one ends the run with status 1")
