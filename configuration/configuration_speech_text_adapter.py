@@ -149,6 +149,9 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
             raise ValueError(f"encoding is '{self.encoding}'; choose one of {', '.join(ENCODINGS)}")
         if self.reduction_ratio not in (1, 2, 4, 8):
             raise ValueError(f"reduction_ratio is {self.reduction_ratio}; choose 1, 2, 4 or 8")
+        for name, least in (("adapter_layers", 0), ("adapter_heads", 1), ("frame_stride", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least {least}")
         if self.random_phase and self.reduction != "discard":
             raise ValueError(f"random_phase belongs to reduction 'discard', not to '{self.reduction}'")
 

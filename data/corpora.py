@@ -90,6 +90,8 @@ def _record(line: str, place: str, folder: Path, audio: str) -> dict[str, Any]:
         raise ValueError(f"{place}: not JSON ({error}); write one object a line") from None
     if not isinstance(record, dict) or not record.get(audio):
         raise ValueError(f"{place}: there is no '{audio}'; add it, or name its column by columns={{'audio': ...}}")
+    if not isinstance(record[audio], str):
+        raise ValueError(f"{place}: '{audio}' is {str(record[audio])[:60]}; give the path of a file as text")
     path = folder / record[audio]
     if not path.is_file():
         raise FileNotFoundError(f"{place}: {path} does not exist; restore it or drop the line")

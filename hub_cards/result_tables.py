@@ -84,6 +84,8 @@ def format_interval(measurement: Measurement) -> str:
 
 
 def _items(measurement: Measurement) -> str:
+    if not measurement.items:
+        return ""
     speakers = f" of {_count(measurement.speakers, 'speaker')}" if measurement.speakers else ""
     resampled = f", resampled by {measurement.resampled}" if measurement.resampled else ""
     return f"{_count(measurement.items, 'clip')}{speakers}{resampled}"

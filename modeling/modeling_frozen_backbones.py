@@ -22,8 +22,8 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging
-from transformers.utils.hub import cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 logger = logging.get_logger(__name__)
 
@@ -251,8 +251,21 @@ class FrozenBackbonesModel(PreTrainedModel):
 
     @classmethod
     def _saved_tensors(cls, path: Any, hub: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Everything trained is in one file: an adapter is far below the size at which transformers shards."""
-        return load_file(cached_file(path, "model.safetensors", **hub))
+        """Everything trained, from one file, or from several where the checkpoint was saved in shards."""
+        try:
+            files = [cached_file(path, SAFE_WEIGHTS_NAME, **hub)]
+        except OSError as missing:
+            files = cls._shards(path, hub, missing)
+        return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+    @classmethod
+    def _shards(cls, path: Any, hub: dict[str, Any], missing: OSError) -> list[str]:
+        try:
+            index = cached_file(path, SAFE_WEIGHTS_INDEX_NAME, **hub)
+        except OSError:
+            raise missing from None
+        files, _ = get_checkpoint_shard_files(path, index, **hub)
+        return files
 
 
 def _replaced(pretrained: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -81,6 +81,14 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         self.chunk_seconds, self.max_audio_seconds = chunk_seconds, max_audio_seconds
         chat_template = chat_template or audio_chat_template(tokenizer, audio_token, is_encoder_decoder)
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
+        self._check_chunks()
+
+    def _check_chunks(self) -> None:
+        if self.chunk_seconds is not None and round(self.chunk_seconds * self.sampling_rate) < self.minimum_samples:
+            raise ValueError(
+                f"chunk_seconds is {self.chunk_seconds}, of which this encoder makes no frame; give at least "
+                f"{self.minimum_samples / self.sampling_rate:.4f}"
+            )
 
     @classmethod
     def from_model_config(
@@ -303,8 +311,8 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
     def _with_frames(self, text: str | list[str] | None, clips: Sequence[Sequence[np.ndarray]]) -> BatchFeature:
         prompts = [text] if isinstance(text, str) else list(text or ())
         speech = [self.audio_token * sum(self.embeddings(len(chunk)) for chunk in clip) for clip in clips]
-        if sum(prompt.count(self.audio_token) for prompt in prompts) != len(clips):
-            raise ValueError(f"{len(clips)} clips were given for other than as many {self.audio_token} in the prompts")
+        if (n := sum(prompt.count(self.audio_token) for prompt in prompts)) != len(clips):
+            raise ValueError(f"the prompts hold {n} {self.audio_token} for {len(clips)} clips; give one clip for each")
         prompts, _ = self.get_text_with_replacements(prompts, audio_replacements=speech)
         chunks = [chunk for clip in clips for chunk in clip]
         frames = _pad(chunks, time_axis=0)

@@ -52,6 +52,18 @@ def test_a_checkpoint_is_the_adapter_and_comes_back_whole(backbones, tmp_path, e
         assert frozen == {name for name, _ in loaded.named_parameters() if ".adapter." not in name}
 
 
+def test_a_checkpoint_in_shards_comes_back_whole(backbones, tmp_path):
+    model, processor = backbones.build()
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert not (tmp_path / "model.safetensors").exists() and len([*tmp_path.glob("model-*.safetensors")]) > 1
+    loaded, info = AutoModelForMultimodalLM.from_pretrained(tmp_path, output_loading_info=True)
+    no_problems(info)
+    assert torch.equal(logits(loaded, processor), logits(model, processor))
+    (tmp_path / "model.safetensors.index.json").unlink()
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        AutoModelForMultimodalLM.from_pretrained(tmp_path)
+
+
 def test_saving_changes_nothing_and_works_twice(backbones, tmp_path):
     model, processor = backbones.build()
     before = logits(model, processor)
@@ -96,8 +108,11 @@ def test_a_self_contained_checkpoint_needs_nothing_else(tmp_path, family):
     assert {name.split(".")[1] for name, weight in loaded.named_parameters() if weight.requires_grad} == {"adapter"}
     loaded.save_pretrained(tmp_path / "again")
     assert saved(tmp_path / "again").keys() == saved(tmp_path / "whole").keys()
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises(FileNotFoundError, match=r"is not here; .* from_pretrained\(\.\.\., audio_model_id='FOLDER'\)"):
         AutoModelForMultimodalLM.from_pretrained(tmp_path / "adapter")
+    half = {"audio_model_id": str(tmp_path / "moved/wav2vec2")}
+    with pytest.raises(FileNotFoundError, match=rf"{family}' is not here; .* text_model_id='FOLDER'"):
+        AutoModelForMultimodalLM.from_pretrained(tmp_path / "adapter", **half)
     moved = {"audio_model_id": str(tmp_path / "moved/wav2vec2"), "text_model_id": str(tmp_path / "moved" / family)}
     found = AutoModelForMultimodalLM.from_pretrained(tmp_path / "adapter", **moved)
     assert torch.equal(logits(found, processor), expected)
@@ -280,6 +295,9 @@ def test_a_configuration_comes_back(backbones, tmp_path):
         ("reduction", "pooling", "choose one of discard, stack, convolution, average"),
         ("reduction_ratio", 3, "choose 1, 2, 4 or 8"),
         ("encoding", "whole", "choose one of clip, window"),
+        ("adapter_layers", -1, "adapter_layers is -1; give at least 0"),
+        ("adapter_heads", 0, "adapter_heads is 0; give at least 1"),
+        ("frame_stride", 0, "frame_stride is 0; give at least 1"),
     ],
 )
 def test_a_wrong_field_is_an_error(field, value, message):

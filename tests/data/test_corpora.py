@@ -51,6 +51,7 @@ def test_audio_by_another_name(folder):
     [
         ([{"audio": "audio/9.flac"}], {}, FileNotFoundError, r"metadata.jsonl, line 1: .*9.flac does not exist"),
         ([{"audio": "audio/0.flac"}, {"text": "up"}], {}, ValueError, r"metadata.jsonl, line 2: there is no 'audio'"),
+        ([{"audio": {"path": "0.flac"}}], {}, ValueError, r"line 1: 'audio' is {'path'.*; give the path of a"),
         ([{"audio": "audio/0.flac"}, "{up"], {}, ValueError, r"metadata.jsonl, line 2: not JSON"),
         ([{"audio": "audio/0.flac"}], {"split": "test"}, ValueError, r"has no rows of split 'test'"),
         ([], {}, ValueError, r"has no rows"),
@@ -112,6 +113,15 @@ def test_what_is_unknown_of_a_clip_is_empty(folder):
     examples = task_examples(load_corpus(folder), {"intent": "label"})
     assert (examples["speaker"], examples["length"]) == (["a", ""], [2.0, 0.0])
     assert examples["transcript"] == ["", ""] and examples.features["length"] == Value("float64")
+
+
+def test_clips_without_an_answer_are_counted(corpus_folder, folder, caplog):
+    task_examples(load_corpus(corpus_folder), {"asr": "transcript", "intent": "intent"})
+    assert [record.getMessage() for record in caplog.records] == ["task 'intent': 3 of 8 clips have no 'intent'"]
+    caplog.clear()
+    write(folder, {"audio": "audio/0.flac", "transcript": ""}, {"audio": "audio/1.flac", "transcript": "up"})
+    task_examples(load_corpus(folder), {"asr": "transcript"})
+    assert "1 of 2 clips have no 'transcript'" in caplog.text
 
 
 def test_tasks_without_answers_are_errors(corpus_folder, folder):

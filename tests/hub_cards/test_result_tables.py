@@ -63,6 +63,7 @@ def test_a_row_shows_number_interval_and_comparisons():
     assert cells(second) == ["c [2]", "accuracy", "**1.000**", "\u2013", "0.032", "\u2013", "1 clip"]
     assert cells(third)[0:2] == ["d [1]", "own metric"] and cells(third)[-1] == "3 clips of 1 speaker"
     assert [note for note in notes if note] == ["1. first", "2. second"]
+    assert measurement_table([Measurement("e", "wer", 0.5)]).endswith("| **0.500** | \u2013 |  |")
 
 
 def test_blocks_are_made_anew_and_the_rest_stays(tmp_path: Path):

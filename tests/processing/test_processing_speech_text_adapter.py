@@ -101,6 +101,16 @@ def test_chunks_of_a_chosen_length(backbones):
     assert batch["input_features_mask"].sum(-1).tolist() == [8000, 8000, 4000]
 
 
+@pytest.mark.parametrize("family", ["wav2vec2", "w2v-bert"])
+def test_chunks_of_which_no_frame_comes_are_refused(backbones, family):
+    model, processor = backbones.shared(family)
+    shortest = processor.minimum_samples / 16000
+    chunked = SpeechTextAdapterProcessor.from_model_config(model.config, chunk_seconds=shortest)
+    assert len(chunked.chunks(clip(9000))) == 9000 // processor.minimum_samples
+    with pytest.raises(ValueError, match=rf"chunk_seconds is .* no frame; give at least {shortest:.4f}"):
+        SpeechTextAdapterProcessor.from_model_config(model.config, chunk_seconds=shortest - 1 / 16000)
+
+
 def test_a_limit_on_the_length_names_the_clip(backbones, tmp_path):
     _, processor = backbones.build()
     processor.max_audio_seconds = 1.0
@@ -176,6 +186,13 @@ def test_a_wrong_number_of_clips_is_an_error(backbones, text, clips):
         processor(prompt, [clip(9000)] * clips or None)
     with pytest.raises(ValueError, match=r"audio|clips|placeholder"):
         processor(prompt, [clip(9000)] * clips or None, targets="heat up")
+
+
+def test_a_wrong_number_of_encoded_clips_is_an_error(backbones):
+    _, processor = backbones.shared()
+    frames = [np.zeros((9, 32), dtype=np.float32)]
+    with pytest.raises(ValueError, match=r"the prompts hold 1 <\|audio\|> for 2 clips; give one clip for each"):
+        processor(processor.prompt("asr"), targets="heat up", encoder_frames=[frames, frames])
 
 
 def test_tasks_and_their_clips_are_checked(backbones):
