@@ -1,4 +1,4 @@
-"""Train a speech-text adapter between a frozen speech encoder and a frozen LLM, test it, and publish it.
+"""Train an adapter between a frozen speech encoder and a frozen LLM, test it, and publish it.
 
 The tiny zoo, offline:
     accelerate launch examples/train_adapter.py

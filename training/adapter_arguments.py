@@ -76,7 +76,9 @@ class OptimizationArguments:
     learning_rate: float = option(1e-3, "peak; cosine decay follows the warm-up")
     warmup_steps: int = option(100, "updates of linear warm-up")
     weight_decay: float = option(0.01, "of AdamW")
-    bf16: bool | None = option(None, "bfloat16 autocast; where not given, on hardware that has units for it")
+    bf16: bool | None = option(
+        None, "bfloat16 autocast; where not given, the hardware decides: yes if it has units for it"
+    )
     gradient_checkpointing: bool = option(False, "compute activations twice to save memory")
     seed: int = option(0, "of the adapter's first weights and of the data order")
     workers: int = option(0, "processes that read and prepare audio")

@@ -313,6 +313,12 @@ class _HelpFormatter(argparse.HelpFormatter):
         width = min(shutil.get_terminal_size((100, 24)).columns, 110)
         super().__init__(prog, max_help_position=34, width=width)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Keeps the line breaks of a description; a line is broken anew where it is too long."""
+        fill = super()._fill_text
+        lines = text.strip().splitlines()
+        return "\n".join(indent + line if len(line) <= width else fill(line, width, indent) for line in lines)
+
 
 class _Switch(argparse.Action):
     """`--flag` and `--no_flag` under one entry of the help."""

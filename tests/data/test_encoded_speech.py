@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from datasets import concatenate_datasets
 
 from speechzoo.data.corpora import load_corpus, task_examples
 from speechzoo.data.encoded_speech import encode_corpus, encoder_facts, open_store
@@ -111,6 +112,18 @@ def test_the_loss_from_kept_frames_is_the_loss_from_audio(
     monkeypatch.setattr(model.model, "encode_audio", lambda *inputs: pytest.fail("encoded twice"))
     again = encode_corpus(model, processor, examples, open_store(tmp_path, model, processor), batch_size=3)
     assert again["features"] == keyed["features"]
+
+
+def test_the_same_audio_under_two_ids_is_kept_once(backbones, examples, tmp_path):
+    """In two batches of one shard, neither of which knows of the other."""
+    model, processor = backbones.build(prompts=PROMPTS)
+    rows = examples.select([3])
+    store = open_store(tmp_path / "once", model, processor)
+    (key,) = encode_corpus(model, processor, rows, store)["features"]
+    twice = concatenate_datasets([rows, rows.map(lambda row: {"id": "other"})])
+    again = open_store(tmp_path / "twice", model, processor)
+    assert encode_corpus(model, processor, twice, again, batch_size=1)["features"] == [key, key]
+    assert same(again.read(key), store.read(key))
 
 
 def test_an_interrupted_corpus_goes_on(backbones, examples, tmp_path, monkeypatch):

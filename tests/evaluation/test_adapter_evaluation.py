@@ -5,10 +5,11 @@ import pytest
 import soundfile
 import torch
 from datasets import Dataset
+from speech_text_cases import ANSWERS
 from tiny_models import save_encoder, save_language_model
 
 from speechzoo.data.speech_text_collator import SpeechTextCollator
-from speechzoo.evaluation.adapter_evaluation import Decoding, answer_speech
+from speechzoo.evaluation.adapter_evaluation import Decoding, answer_gold_text, answer_speech
 from speechzoo.modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
 from speechzoo.processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 
@@ -72,3 +73,13 @@ def test_closed_answers_are_the_likeliest_spelling(system, examples):
 def test_free_answers_are_free(system, examples):
     model, processor = system
     assert not set(answer_speech(model, processor, examples, Decoding(4, 8))) & set(CHOICES)
+
+
+@pytest.mark.parametrize("family", ["llama", "bart"])
+def test_gold_text_is_answered_in_a_batch_as_alone(backbones, family):
+    """Transcripts of unequal lengths, whose padding must not be read."""
+    model, processor = backbones.build("wav2vec2", family)
+    model.model.language_model.generation_config.suppress_tokens = [0, 1, 2]  # BART's random weights would say nothing
+    rows = [{"task": "asr", "transcript": text} for text in (*ANSWERS, "lights")]
+    batched, alone = (answer_gold_text(model, processor, Dataset.from_list(rows), Decoding(n, 6)) for n in (8, 1))
+    assert batched == alone and len({*alone}) > 1

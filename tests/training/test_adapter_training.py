@@ -14,6 +14,8 @@ from speechzoo.training.adapter_training import (
     make_trainer,
     optimizer_updates,
     read_examples,
+    read_training_examples,
+    refuse_shared_clips,
     train,
     training_arguments,
 )
@@ -168,6 +170,26 @@ def test_corpora_are_mixed_in_proportion_and_share_no_clip(corpus_folder):
     assert {task: examples["task"].count(task) for task in ("asr", "intent")} == {"asr": 8, "intent": 5}
     with pytest.raises(ValueError, match="has none of the columns mood that tasks name"):
         read_examples([str(corpus_folder)], DataArguments(tasks={"mood": "mood"}))
+
+
+def test_training_without_examples_of_a_task_is_refused(corpus_folder):
+    tasks = {"asr": "transcript", "intent": "intent"}
+    with pytest.raises(ValueError, match="name at least one corpus in train_data"):
+        read_training_examples(DataArguments(tasks=tasks))
+    data = DataArguments(tasks=tasks, train_data=[f"{corpus_folder}@train"])
+    assert {*read_training_examples(data)["task"]} == {"asr", "intent"}
+    data.tasks = {**tasks, "mood": "feeling"}
+    with pytest.raises(ValueError, match="no training corpus has the column 'feeling' of task 'mood'"):
+        read_training_examples(data)
+
+
+def test_clips_of_training_in_a_test_are_refused(corpus_folder):
+    data = DataArguments()
+    parts = {split: read_examples([f"{corpus_folder}@{split}"], data) for split in ("train", "test")}
+    whole = read_examples([str(corpus_folder)], data)
+    refuse_shared_clips(parts["train"], {"tones": parts["test"]})
+    with pytest.raises(ValueError, match="test 'all' shares 6 clips with the training data, first 'c0'; keep them"):
+        refuse_shared_clips(parts["train"], {"tones": parts["test"], "all": whole})
 
 
 def test_two_corpora_with_the_same_clip_ids_are_refused(corpus_folder, tmp_path):

@@ -213,6 +213,15 @@ def test_help_is_grouped_and_shows_types_and_defaults(
     assert "LEARNING_RATE" not in text
 
 
+def test_help_keeps_the_lines_of_a_description(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        parse_arguments(f"Trains.\n\nOnce:\n    train --now\n{20 * 'long '}\n", Required, argv=["--help"])
+    text = capsys.readouterr().out
+    assert "\n\nTrains.\n\nOnce:\n    train --now\nlong long" in text
+    assert max(len(line) for line in text.splitlines()) <= 60
+
+
 def test_groups_that_contradict_each_other_are_refused():
     @dataclass
     class OtherArguments:

@@ -116,7 +116,7 @@ def test_seconds_stand_in_the_log_history_and_go_on_after_an_interruption(tmp_pa
     text = run(second, clock, io.StringIO(), resume=str(tmp_path / "checkpoint-3"), line_seconds=4.0)
     seconds = [entry["seconds"] for entry in second.state.log_history if "loss" in entry]
     assert seconds == [4.0, 8.0, 12.0, 16.0, 20.0, 24.0]
-    # Steps before the interruption count towards the total, not towards throughput and time left.
+    # Steps before the interruption count toward the total, not toward throughput and time left.
     assert "4/6 steps, 00:04 passed, 00:08 left" in text.splitlines()[0]
     assert "6/6 steps" in text.splitlines()[-1] and "2.0 clips/s" in text.splitlines()[-1]
 
