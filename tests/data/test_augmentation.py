@@ -45,10 +45,10 @@ def test_each_seed_epoch_and_row_sounds_its_own_way(examples):
 def test_reading_order_and_workers_change_nothing(examples):
     varied = VariedExamples(examples, RATE, epochs=4, seed=7)
     in_order = [varied[row] for row in range(12)]
-    backwards = [varied[row] for row in reversed(range(12))][::-1]
+    backward = [varied[row] for row in reversed(range(12))][::-1]
     again = list(DataLoader(VariedExamples(examples, RATE, 4, 7), batch_size=None, num_workers=2, collate_fn=_as_is))
     for row in range(12):
-        assert same(in_order[row], backwards[row]) and same(in_order[row], again[row])
+        assert same(in_order[row], backward[row]) and same(in_order[row], again[row])
 
 
 def _as_is(row):
