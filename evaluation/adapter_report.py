@@ -41,6 +41,12 @@ def check_plan(tests: Mapping[str, Dataset], metrics: Mapping[str, str], bars: M
             raise ValueError(f"check names the row '{row}', which is not tested; the rows are {tested}")
 
 
+def first_clips(examples: Dataset, limit: int) -> Dataset:
+    """Every task of the first `limit` clips of `task_examples`."""
+    kept = set(list(dict.fromkeys(examples["id"]))[:limit])
+    return examples.select([index for index, clip in enumerate(examples["id"]) if clip in kept])
+
+
 def _row_name(name: str, task: str) -> str:
     return f"{name}: {task}"
 

@@ -23,6 +23,7 @@ from speechzoo.evaluation.adapter_report import (
     count_parameters,
     describe_backbones,
     describe_corpus,
+    first_clips,
     missed_bars,
     side_by_side,
 )
@@ -69,9 +70,9 @@ def main() -> None:
         validation_examples = read_examples(data.validation_data, data) if data.validation_data else None
         tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
         refuse_shared_clips(train_examples, tests)
-        check_plan(tests, data.metrics, output.check)
         if output.test_limit:
-            tests = {name: rows.select(range(min(output.test_limit, len(rows)))) for name, rows in tests.items()}
+            tests = {name: first_clips(rows, output.test_limit) for name, rows in tests.items()}
+        check_plan(tests, data.metrics, output.check)
 
     set_seed(optimization.seed)
     with watch("assembling"):

@@ -4,7 +4,7 @@ import pytest
 
 from speechzoo.data.corpora import load_corpus, task_examples
 from speechzoo.evaluation.adapter_evaluation import Decoding
-from speechzoo.evaluation.adapter_report import FinalTest, check_plan, missed_bars, side_by_side
+from speechzoo.evaluation.adapter_report import FinalTest, check_plan, first_clips, missed_bars, side_by_side
 from speechzoo.evaluation.report import Example, Measurement
 
 METRICS = {"asr": "wer"}
@@ -23,6 +23,12 @@ def test_a_plan_that_cannot_be_met_is_refused(examples):
         check_plan({}, METRICS, {"commands: asr": 0.2})
     with pytest.raises(ValueError, match="gives task 'intent' the metric 'acuracy'; choose wer, accuracy"):
         check_plan({"tones": examples}, {**METRICS, "intent": "acuracy"}, {})
+
+
+def test_a_limit_counts_clips_and_keeps_their_tasks(examples):
+    limited = first_clips(examples, 2)
+    assert list(limited["id"]) == ["c0", "c1"] * 2 and {*limited["task"]} == {"asr", "intent"}
+    assert len(first_clips(examples, 100)) == len(examples)
 
 
 @pytest.mark.parametrize(("shown", "expected"), [(0, 0), (2, 2), (100, 8)])
