@@ -106,7 +106,7 @@ def use_all_cores() -> int:
     started several processes that do not know of each other.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    if PartialState().num_processes != processes:
+    if PartialState(cpu=not torch.cuda.is_available()).num_processes != processes:
         raise RuntimeError(f"{processes} processes were started as single ones; launch with torchrun or --multi_gpu")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
