@@ -127,10 +127,18 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
 
     def prepare_inputs_layout(self, text: Any = None, audio: Any = None, **kwargs: Any) -> tuple[Any, Any, Any, Any]:
         text = [text] if isinstance(text, str) else None if text is None else list(text)
+        clips = [] if audio is None else _as_list(audio)
+        if text is not None and not kwargs.get("sanitize_control_tokens"):
+            self._check_counts(text, len(clips))
         if audio is not None:
             rate = kwargs.get("sampling_rate") or kwargs.get("audio_kwargs", {}).get("sampling_rate")
-            audio = [self.load(source, rate, index) for index, source in enumerate(_as_list(audio))]
+            audio = [self.load(source, rate, index) for index, source in enumerate(clips)]
         return None, text, None, audio
+
+    def _check_counts(self, prompts: Sequence[str], clips: int) -> None:
+        marks = sum(prompt.count(self.audio_token) for prompt in prompts)
+        if marks != clips:
+            raise ValueError(f"the prompts hold {marks} {self.audio_token} for {clips} clips; give one clip for each")
 
     def load(self, source: Any, rate: int | None = None, index: int = 0, name: str | None = None) -> np.ndarray:
         """One clip [S] at the encoder's rate. Raises `AudioError` when it cannot be used or exceeds the limits.
@@ -311,8 +319,7 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
     def _with_frames(self, text: str | list[str] | None, clips: Sequence[Sequence[np.ndarray]]) -> BatchFeature:
         prompts = [text] if isinstance(text, str) else list(text or ())
         speech = [self.audio_token * sum(self.embeddings(len(chunk)) for chunk in clip) for clip in clips]
-        if (n := sum(prompt.count(self.audio_token) for prompt in prompts)) != len(clips):
-            raise ValueError(f"the prompts hold {n} {self.audio_token} for {len(clips)} clips; give one clip for each")
+        self._check_counts(prompts, len(clips))
         prompts, _ = self.get_text_with_replacements(prompts, audio_replacements=speech)
         chunks = [chunk for clip in clips for chunk in clip]
         frames = _pad(chunks, time_axis=0)
