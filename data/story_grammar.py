@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from .command_grammar import commands, intents
@@ -26,6 +28,22 @@ _OPENINGS = (
     "{time} {name} saw a {adjective} {thing} behind the {place}",
     "the {adjective} {thing} of {name} was left at the {place}",
 )
+# What is said in reply to a story's first sentence, in the order of the openings.
+_REPLIES = (
+    "did {name} leave the {thing} near the {place}",
+    "was the {adjective} {thing} new",
+    "what did {name} do with the {thing} at the {place}",
+    "did {name} look for the {thing} at the {place}",
+    "was {name} behind the {place} too",
+    "did you bring the {thing} back to {name}",
+)
+_QUESTIONS = {
+    "who is it about": "it is about {name}",
+    "which thing is it": "it is the {adjective} {thing}",
+    "where was it": "at the {place}",
+    "was the {thing} {adjective}": "yes the {thing} was {adjective}",
+    "was the {thing} {wrong}": "no the {thing} was {adjective}",
+}
 _CONTINUATIONS = (
     "then {name} gave the {thing} to {other}",
     "later {other} looked for the {thing} at the {place}",
@@ -48,13 +66,56 @@ _OTHER_WORDS = (
 )  # fmt: skip
 
 
-def draw_story(seed: int, index: int) -> tuple[str, str]:
-    """Two sentences; the second speaks of the name and the thing of the first."""
+@dataclass(frozen=True)
+class Story:
+    """Two sentences, the second about the name and the thing of the first; a question about the first with its
+    answer; and a reply to the first. `facts`: the words filled in (name, thing, adjective, place), by kind.
+    """
+
+    opening: str
+    continuation: str
+    question: str
+    answer: str
+    reply: str
+    facts: Mapping[str, str]
+
+
+def draw_whole_story(seed: int, index: int, held_out: bool | None = None) -> Story:
+    """Story number `index` with all that is asked about it.
+
+    held_out: every seventh trio of name, thing and place is held out. True draws only such stories, False none of
+    them, None any.
+    """
     rng = random.Random(f"story {seed} {index}")
+    story = _draw(rng)
+    while held_out is not None and is_held_out(story) != held_out:
+        story = _draw(rng)
+    return story
+
+
+def is_held_out(story: Story) -> bool:
+    """Whether no model is trained on a story of this name, thing and place, where told to keep away from it."""
+    facts = story.facts
+    place = _NAMES.index(facts["name"]) + _THINGS.index(facts["thing"]) + _PLACES.index(facts["place"])
+    return place % 7 == 0
+
+
+def _draw(rng: random.Random) -> Story:
     name, other = rng.sample(_NAMES, 2)
     parts = {"name": name, "other": other, "thing": rng.choice(_THINGS), "adjective": rng.choice(_ADJECTIVES)}
     parts |= {"place": rng.choice(_PLACES), "time": rng.choice(_TIMES)}
-    return rng.choice(_OPENINGS).format(**parts), rng.choice(_CONTINUATIONS).format(**parts)
+    opening, continuation = rng.choice(_OPENINGS), rng.choice(_CONTINUATIONS)
+    parts["wrong"] = rng.choice([word for word in _ADJECTIVES if word != parts["adjective"]])
+    question = rng.choice(list(_QUESTIONS))
+    texts = (opening, continuation, question, _QUESTIONS[question], _REPLIES[_OPENINGS.index(opening)])
+    facts = {kind: parts[kind] for kind in ("name", "adjective", "thing", "place")}
+    return Story(*(text.format(**parts) for text in texts), facts=facts)
+
+
+def draw_story(seed: int, index: int) -> tuple[str, str]:
+    """The two sentences of a story."""
+    story = draw_whole_story(seed, index)
+    return story.opening, story.continuation
 
 
 def draw_story_sentence(seed: int, index: int) -> str:
@@ -68,10 +129,25 @@ def draw_words(seed: int, index: int, shortest: int = 1, longest: int = 7) -> st
     return " ".join(rng.choice(lexicon()) for _ in range(rng.randint(shortest, longest)))
 
 
+def content_words() -> Mapping[str, tuple[str, ...]]:
+    """The words that carry a story's facts, by kind."""
+    return {"name": _NAMES, "adjective": _ADJECTIVES, "thing": _THINGS, "place": _PLACES}
+
+
 @cache
 def lexicon() -> tuple[str, ...]:
     """All words of the commands, the intents' names, the stories and the digits, and some more; sorted."""
     story_words = (*_NAMES, *_THINGS, *_ADJECTIVES, *_PLACES, *_TIMES, *_OPENINGS, *_CONTINUATIONS)
     texts = [command.text for command in commands()] + [str(intent) for intent in intents()]
-    words = " ".join((*texts, *story_words, *_DIGITS, *_OTHER_WORDS)).split()
-    return tuple(sorted({word for word in words if not word.startswith("{")}))
+    return words_of((*texts, *story_words, *_DIGITS, *_OTHER_WORDS))
+
+
+@cache
+def written_words() -> tuple[str, ...]:
+    """The words of questions about stories, of their answers and of replies, sorted: read or written, never spoken."""
+    return words_of((*_QUESTIONS, *_QUESTIONS.values(), *_REPLIES))
+
+
+def words_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """The distinct words of texts and templates, sorted; `{...}` is no word."""
+    return tuple(sorted({word for text in texts for word in text.split() if not word.startswith("{")}))

@@ -8,11 +8,16 @@ A recipe says which texts, how many, by which voices, with which seed. Its corpu
 Each line of `metadata.jsonl` holds: id, audio (path below the folder), duration (seconds), speaker, accent, transcript
 (lower-case words), kind, words and phones ([[label, start, end], ...] in seconds), and what the kind adds:
 
-- command: intent ("action object location"), slots and phrasing ("seen" or "unseen");
+- command: intent ("action object location"), slots, phrasing ("seen" or "unseen") and translation (into the invented
+  language);
 - request: scenario, action, intent ("scenario_action") and entities ([{type, start, end}, ...], characters);
 - statement: entities, raw_text (capitals, punctuation, digits) and raw_entities (characters of raw_text);
 - opinion: sentiment;
-- story (one sentence of one) and words (random word strings): nothing.
+- story (one sentence of one): translation;
+- opening (the first sentence of a story): translation, facts (name, adjective, thing, place), question about it and
+  answer_to_question, reply, and continuation (one of many);
+- question: answer and family;
+- words (random word strings): nothing.
 """
 
 from __future__ import annotations
@@ -38,8 +43,10 @@ from .assistant_grammar import draw_request
 from .command_grammar import draw_command
 from .entity_grammar import draw_statement
 from .espeak_synthesis import SAMPLING_RATE, EspeakError
+from .invented_language import translate
 from .opinion_grammar import draw_opinion
-from .story_grammar import draw_story_sentence, draw_words
+from .question_grammar import draw_question
+from .story_grammar import draw_story_sentence, draw_whole_story, draw_words
 from .synthetic_voices import VOICE_SPLITS
 
 GENERATOR_VERSION = 2
@@ -51,8 +58,8 @@ Record = dict[str, Any]
 class SyntheticCorpusRecipe:
     """What a corpus holds.
 
-    Texts: `kind` (which grammar speaks, see this file's head) and, for commands, `phrasing` ("seen": those models are
-    trained on, "unseen": the one per intent held out); `count` clips.
+    Texts: `kind` (which grammar speaks, see this file's head) and, for commands, openings and questions, `phrasing`
+    ("seen": those models are trained on, "unseen": those held out); `count` clips.
     Voices: `voices` ("train", "validation" or "test"). Requests and statements by test voices also speak of people,
     places and organizations that no other voice names.
     Reproduction: `seed`; `shard_size`, clips spoken by one fresh process, because the engine is deterministic only for
@@ -60,7 +67,7 @@ class SyntheticCorpusRecipe:
     """
 
     name: str
-    kind: Literal["command", "request", "statement", "opinion", "story", "words"]
+    kind: Literal["command", "request", "statement", "opinion", "story", "opening", "question", "words"]
     count: int
     voices: Literal["train", "validation", "test"]
     seed: int
@@ -94,6 +101,12 @@ RECIPES = _recipes(
     SyntheticCorpusRecipe("statements-train", "statement", 1500, "train", seed=19),
     SyntheticCorpusRecipe("statements-validation", "statement", 200, "validation", seed=20),
     SyntheticCorpusRecipe("statements-test", "statement", 400, "test", seed=21),
+    SyntheticCorpusRecipe("openings-train", "opening", 2000, "train", seed=22),
+    SyntheticCorpusRecipe("openings-validation", "opening", 150, "validation", 23, "unseen"),
+    SyntheticCorpusRecipe("openings-test", "opening", 200, "test", 24, "unseen"),
+    SyntheticCorpusRecipe("questions-train", "question", 1500, "train", seed=25),
+    SyntheticCorpusRecipe("questions-validation", "question", 150, "validation", 26, "unseen"),
+    SyntheticCorpusRecipe("questions-test", "question", 300, "test", 27, "unseen"),
 )
 
 
@@ -164,7 +177,7 @@ def _text(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
 def _command(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
     command = draw_command(recipe.seed, index, held_out=recipe.phrasing == "unseen")
     facts = {"intent": str(command.intent), "slots": asdict(command.intent), "phrasing": recipe.phrasing}
-    return command.text, facts
+    return command.text, {**facts, "translation": translate(command.text)}
 
 
 def _request(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
@@ -184,12 +197,31 @@ def _opinion(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
     return opinion.text, {"sentiment": opinion.sentiment}
 
 
+def _story(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
+    sentence = draw_story_sentence(recipe.seed, index)
+    return sentence, {"translation": translate(sentence)}
+
+
+def _opening(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
+    story = draw_whole_story(recipe.seed, index, held_out=recipe.phrasing == "unseen")
+    facts = {"translation": translate(story.opening), "facts": dict(story.facts)}
+    asked = {"question": story.question, "answer_to_question": story.answer}
+    return story.opening, {**facts, **asked, "reply": story.reply, "continuation": story.continuation}
+
+
+def _question(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
+    question = draw_question(recipe.seed, index, held_out=recipe.phrasing == "unseen")
+    return question.text, {"answer": question.answer, "family": question.family}
+
+
 _DRAWS: dict[str, Callable[[SyntheticCorpusRecipe, int], tuple[str, Record]]] = {
     "command": _command,
     "request": _request,
     "statement": _statement,
     "opinion": _opinion,
-    "story": lambda recipe, index: (draw_story_sentence(recipe.seed, index), {}),
+    "story": _story,
+    "opening": _opening,
+    "question": _question,
     "words": lambda recipe, index: (draw_words(recipe.seed, index), {}),
 }
 

@@ -1,153 +1,243 @@
-"""The text tasks of the tiny zoo's language model: copying, naming the intent of a command, and plain text.
+"""What the tiny zoo's language models learn from text, one task after another.
 
-Copy is `<s> X <asr> X </s>`, intent is `<s> X <int> action object location </s>`. Speech gives several embeddings
-per word: in a share of the prompts the tokens of X are repeated and spread out with `<audio>` fillers, so that long
-prompts with gaps are nothing new to the model.
+Every task is `<s> [context <ctx>] text <sign> answer </s>`. The sign says what to do with the text:
+
+- `<asr>` copies it; with a context, a list of words, it fills gaps in the text from the list;
+- `<int>` names the intent of a command: action, object, location;
+- `<mt>` translates it into the invented language;
+- `<ans>` answers it; with a context, it answers that question about the text;
+- `<dlg>` replies to it, `<con>` continues it.
+
+An episode is several texts with `<int>` and a word for each, the same word for texts of one class: which word stands
+for which class is learned from the episode itself. Speech gives several embeddings per word: in a share of the prompts
+the tokens of the text are repeated and spread out with `<audio>` fillers, so that long prompts with gaps are nothing
+new to the model.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase
+from .assistant_grammar import draw_request
+from .command_grammar import commands_seen, draw_command, intents
+from .invented_language import dictionary, translate
+from .opinion_grammar import draw_opinion
+from .question_grammar import draw_question, question_words
+from .story_grammar import Story, content_words, draw_whole_story, draw_words, lexicon, words_of, written_words
 
-from .command_grammar import draw_command
-from .story_grammar import draw_story, draw_story_sentence, draw_words
+COPY, INTENT, TRANSLATION, ANSWER, REPLY, CONTINUATION = "<asr>", "<int>", "<mt>", "<ans>", "<dlg>", "<con>"
+CONTEXT, FILLER = "<ctx>", "<audio>"
+SIGNS = (COPY, INTENT, TRANSLATION, ANSWER, REPLY, CONTINUATION, CONTEXT)
 
-COPY, INTENT, FILLER = "<asr>", "<int>", "<audio>"
+# Ordinary words that stand for classes in episodes; none begins an answer at `<int>`.
+LABELS = ("red", "blue", "apple", "river", "anna", "table", "winter", "horse", "silver", "oscar", "bridge", "seven")
+# Intents that no episode shows, so that learning a class from examples alone can be measured.
+NEVER_IN_EPISODES = tuple(str(intent) for intent in intents()[3::6])
 
-TextExample = dict[str, list[int]]
+
+@dataclass(frozen=True)
+class TextTask:
+    """`text` is what a person could say; `shown` is what stands in its place where that differs."""
+
+    sign: str
+    text: str
+    answer: str
+    context: str = ""
+    shown: str | None = None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Texts with the words that stand for their classes, in the order shown; the last is asked for."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TextMixture:
     """Course: the first `copying_first` of the examples copy random words and nothing else, because copying is hardly
-    learned among tasks that are easier.
-    Tasks after that: `copy_share` and `intent_share`, the rest is plain text; `spread_share` of the prompts of these
-    two are spread out.
-    Texts to copy: `command_share`, `story_share` and `invented_share` (words of random letters), the rest is random
-    words of the lexicon, `longest` at most.
+    learned among tasks that are easier; in the last `episodes_last`, `episode_share` of the examples are episodes,
+    which are learned within minutes once intents are known.
+    Tasks: `shares` by name, which sum to 1; `spread_share` of the prompts are spread out.
     """
 
     copying_first: float = 0.3
-    copy_share: float = 0.55
-    intent_share: float = 0.25
+    episodes_last: float = 0.4
+    episode_share: float = 0.25
+    shares: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "copy": 0.35,
+            "intent": 0.12,
+            "translation": 0.18,
+            "question": 0.09,
+            "question about a story": 0.08,
+            "reply": 0.04,
+            "continuation": 0.06,
+            "listed words": 0.08,
+        }
+    )
     spread_share: float = 0.5
-    command_share: float = 0.15
-    story_share: float = 0.2
-    invented_share: float = 0.1
-    longest: int = 16
 
 
-class TextTaskDataset(Dataset):
-    """TextExample number `index` is a function of (seed, index): no example has to be stored."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, mixture: TextMixture, size: int, seed: int) -> None:
-        self.tokenizer, self.mixture, self.size, self.seed = tokenizer, mixture, size, seed
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> TextExample:
-        if index >= self.size:  # what ends an iteration over the dataset
-            raise IndexError(index)
-        rng, mixture = random.Random(f"task {self.seed} {index}"), self.mixture
-        if index < mixture.copying_first * self.size:
-            words = draw_words(self.seed, index, 2, mixture.longest)
-            return self._prompted(words, COPY, words)
-        task = rng.random()
-        spread = rng if rng.random() < mixture.spread_share else None
-        if task < mixture.copy_share:
-            text = self._text(rng, index)
-            return self._prompted(text, COPY, text, spread)
-        if task < mixture.copy_share + mixture.intent_share:
-            command = draw_command(self.seed, index)
-            return self._prompted(command.text, INTENT, str(command.intent), spread)
-        return self._plain(" ".join(draw_story(self.seed, index)) if rng.random() < 0.5 else self._text(rng, index))
-
-    def _text(self, rng: random.Random, index: int) -> str:
-        commands = self.mixture.command_share
-        stories = commands + self.mixture.story_share
-        invented = stories + self.mixture.invented_share
-        kind = rng.random()
-        if kind < commands:
-            return draw_command(self.seed, index).text
-        if kind < stories:
-            return draw_story_sentence(self.seed, index)
-        return _draw_invented_words(rng) if kind < invented else draw_words(self.seed, index, 1, self.mixture.longest)
-
-    def _prompted(self, text: str, task: str, answer: str, spread: random.Random | None = None) -> TextExample:
-        source, target = self._encode(text), self._encode(answer)
-        if spread is not None:
-            source = spread_out(source, self._special(FILLER), spread)
-        prompt = [self._special("<s>"), *source, self._special(task)]
-        target = [*target, self._special("</s>")]
-        return {"input_ids": prompt + target, "labels": [-100] * len(prompt) + target}
-
-    def _plain(self, text: str) -> TextExample:
-        tokens = [self._special("<s>"), *self._encode(text), self._special("</s>")]
-        return {"input_ids": tokens, "labels": tokens}
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def _special(self, token: str) -> int:
-        return self.tokenizer.convert_tokens_to_ids(token)
+def draw_task(mixture: TextMixture, size: int, seed: int, index: int) -> TextTask | Episode:
+    """Example number `index` of `size`, a function of the seed and the index."""
+    rng = random.Random(f"task {seed} {index}")
+    if index < mixture.copying_first * size:
+        words = draw_words(seed, index, 2, 16)
+        return TextTask(COPY, words, words)
+    if index >= (1 - mixture.episodes_last) * size and rng.random() < mixture.episode_share:
+        return draw_episode(seed, index)
+    name = rng.choices(list(mixture.shares), list(mixture.shares.values()))[0]
+    return TASKS[name](rng, seed, index)
 
 
-def in_order_by_length(lengths: list[int], batch_size: int, seed: int, window: int = 40) -> list[int]:
-    """Indices in the order of the course, but with batches of like length within windows of so many batches."""
-    order: list[int] = []
-    for start in range(0, len(lengths), batch_size * window):
-        indices = sorted(range(start, min(start + batch_size * window, len(lengths))), key=lengths.__getitem__)
-        batches = [indices[first : first + batch_size] for first in range(0, len(indices), batch_size)]
-        random.Random(f"batches {seed} {start}").shuffle(batches)
-        order += [index for batch in batches for index in batch]
-    return order
+def draw_episode(
+    seed: int, index: int, ways: int | None = None, shots: int | None = None, unseen: bool = False
+) -> Episode:
+    """`shots` texts of each of `ways` classes (2 to 4 and 1 or 2, where not given), shuffled, and one more text.
+
+    Classes are intents of commands in half of the episodes (the rarely left out ones where `unseen`), scenarios of
+    requests or sentiments in the others. In a quarter of the episodes the last text was shown before, which is
+    where the habit begins.
+    """
+    rng = random.Random(f"episode {seed} {index}")
+    ways, shots = ways or rng.randint(2, 4), shots or rng.randint(1, 2)
+    kind = _commands if unseen or rng.random() < 0.5 else rng.choice((_requests, _opinions))
+    classes = kind(rng, seed, index, ways, shots + 1, unseen)
+    words = rng.sample(LABELS, len(classes))
+    shown = [(text, word) for texts, word in zip(classes, words, strict=True) for text in texts[:shots]]
+    rng.shuffle(shown)
+    chosen = rng.randrange(len(classes))
+    asked = (classes[chosen][-1], words[chosen]) if unseen or rng.random() < 0.75 else rng.choice(shown)
+    return Episode(*zip(*shown, asked, strict=True))
 
 
-def spread_out(tokens: list[int], filler: int, rng: random.Random) -> list[int]:
-    """Repeat tokens and put fillers between them, as a stream of speech embeddings would."""
-    longest_gap = rng.randint(1, 5)
-    spread = [filler] * rng.randint(0, longest_gap)
-    for token in tokens:
-        spread += [token] * rng.choice((1, 1, 2, 3)) + [filler] * rng.randint(0, longest_gap)
-    return spread
+def _commands(rng: random.Random, seed: int, index: int, ways: int, texts: int, unseen: bool) -> list[list[str]]:
+    names = [str(intent) for intent in intents() if (str(intent) in NEVER_IN_EPISODES) == unseen]
+    chosen = rng.sample(names, ways)
+    seen = commands_seen()
+    return [rng.sample([command.text for command in seen if str(command.intent) == name], texts) for name in chosen]
+
+
+def _requests(rng: random.Random, seed: int, index: int, ways: int, texts: int, unseen: bool) -> list[list[str]]:
+    found: dict[str, list[str]] = {}
+    for number in range(1000 * index, 1000 * (index + 1)):
+        request = draw_request(seed, number)
+        found.setdefault(request.scenario, []).append(request.labeled.text)
+        full = [group for group in found.values() if len(group) >= texts]
+        if len(full) == ways:
+            return full
+    raise AssertionError("a thousand requests hold every scenario many times")
+
+
+def _opinions(rng: random.Random, seed: int, index: int, ways: int, texts: int, unseen: bool) -> list[list[str]]:
+    found: dict[str, list[str]] = {}
+    for number in range(1000 * index, 1000 * (index + 1)):
+        opinion = draw_opinion(seed, number)
+        found.setdefault(opinion.sentiment, []).append(opinion.text)
+        full = [group for group in found.values() if len(group) >= texts]
+        if len(full) == min(ways, 3):
+            return full
+    raise AssertionError("a thousand opinions hold every sentiment many times")
+
+
+def _story(seed: int, index: int) -> Story:
+    return draw_whole_story(seed, index, held_out=False)
+
+
+def _sentence(rng: random.Random, seed: int, index: int) -> str:
+    """A command, either sentence of a story, a request, an opinion, words of random letters or of the lexicon."""
+    kinds: list[Callable[[], str]] = [
+        lambda: draw_command(seed, index).text,
+        lambda: rng.choice((_story(seed, index).opening, _story(seed, index).continuation)),
+        lambda: draw_request(seed, index).labeled.text,
+        lambda: draw_opinion(seed, index).text,
+        lambda: _draw_invented_words(rng),
+        lambda: draw_words(seed, index, 1, 16),
+    ]
+    return rng.choices(kinds, (0.1, 0.2, 0.1, 0.07, 0.08, 0.45))[0]()
+
+
+def _copy(rng: random.Random, seed: int, index: int) -> TextTask:
+    text = _sentence(rng, seed, index)
+    return TextTask(COPY, text, text)
+
+
+def _intent(rng: random.Random, seed: int, index: int) -> TextTask:
+    command = draw_command(seed, index)
+    return TextTask(INTENT, command.text, str(command.intent))
+
+
+def _translation(rng: random.Random, seed: int, index: int) -> TextTask:
+    story, command = _story(seed, index), draw_command(seed, index)
+    text = rng.choice((story.opening, story.continuation, command.text))
+    return TextTask(TRANSLATION, text, translate(text))
+
+
+def _question(rng: random.Random, seed: int, index: int) -> TextTask:
+    question = draw_question(seed, index)
+    return TextTask(ANSWER, question.text, question.answer)
+
+
+def _about_story(rng: random.Random, seed: int, index: int) -> TextTask:
+    story = _story(seed, index)
+    return TextTask(ANSWER, story.opening, story.answer, context=story.question)
+
+
+def _reply(rng: random.Random, seed: int, index: int) -> TextTask:
+    story = _story(seed, index)
+    return TextTask(REPLY, story.opening, story.reply)
+
+
+def _continuation(rng: random.Random, seed: int, index: int) -> TextTask:
+    story = _story(seed, index)
+    return TextTask(CONTINUATION, story.opening, story.continuation)
+
+
+def _listed_words(rng: random.Random, seed: int, index: int) -> TextTask:
+    return copy_with_list(_story(seed, index), rng, right=rng.random() < 0.8)
+
+
+def copy_with_list(story: Story, rng: random.Random, right: bool) -> TextTask:
+    """A story's sentence after a list (`draw_list`); half of the listed words it holds are gaps, as if unheard."""
+    listed = draw_list(story, rng, right)
+    heard = [FILLER if word in listed and rng.random() < 0.5 else word for word in story.opening.split()]
+    return TextTask(COPY, story.opening, story.opening, context=" ".join(listed), shown=" ".join(heard))
+
+
+def draw_list(story: Story, rng: random.Random, right: bool) -> list[str]:
+    """Four words of content in random order: those of the story, or others of the same kinds."""
+    others = [rng.choice([w for w in content_words()[kind] if w != word]) for kind, word in story.facts.items()]
+    listed = list(story.facts.values()) if right else others
+    rng.shuffle(listed)
+    return listed
+
+
+TASKS: Mapping[str, Callable[[random.Random, int, int], TextTask]] = {
+    "copy": _copy,
+    "intent": _intent,
+    "translation": _translation,
+    "question": _question,
+    "question about a story": _about_story,
+    "reply": _reply,
+    "continuation": _continuation,
+    "listed words": _listed_words,
+}
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Every word that tasks and their answers are made of, sorted."""
+    requests = (draw_request(0, index).labeled.text for index in range(4000))
+    opinions = (draw_opinion(0, index).text for index in range(2000))
+    known = (*lexicon(), *dictionary().values(), *question_words(), *written_words(), *LABELS)
+    return words_of((*known, *requests, *opinions))
 
 
 def _draw_invented_words(rng: random.Random) -> str:
     letters = "abcdefghijklmnopqrstuvwxyz"
     return " ".join("".join(rng.choices(letters, k=rng.randint(2, 6))) for _ in range(rng.randint(1, 3)))
-
-
-@dataclass(frozen=True)
-class TextCollator:
-    """Pads on the right; padding is neither attended to nor supervised."""
-
-    pad_token_id: int
-
-    def __call__(self, examples: list[TextExample]) -> dict[str, torch.Tensor]:
-        def pad(name: str, value: int) -> torch.Tensor:
-            return pad_sequence([torch.tensor(e[name]) for e in examples], batch_first=True, padding_value=value)
-
-        input_ids = pad("input_ids", self.pad_token_id)  # [B, T]
-        return {
-            "input_ids": input_ids,
-            "attention_mask": (input_ids != self.pad_token_id).long(),
-            "labels": pad("labels", -100),
-        }
-
-
-def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, text: str, task: str, spread_seed: int | None = None
-) -> list[int]:
-    """`<s> text task` as ids; with `spread_seed`, the text's tokens repeated and spread out by fillers."""
-    tokens = tokenizer.encode(text, add_special_tokens=False)
-    if spread_seed is not None:
-        filler = tokenizer.convert_tokens_to_ids(FILLER)
-        tokens = spread_out(tokens, filler, random.Random(f"spread {spread_seed}"))
-    return [tokenizer.bos_token_id, *tokens, tokenizer.convert_tokens_to_ids(task)]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import jiwer
+import numpy as np
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Wav2Vec2BertForCTC, Wav2Vec2BertProcessor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Wav2Vec2BertForCTC, Wav2Vec2BertProcessor
 
-from ..data.command_grammar import Command, commands_held_out, commands_seen, intents
-from ..data.story_grammar import draw_story_sentence, draw_words
+from ..data.command_grammar import commands_held_out, commands_seen, intents
+from ..data.invented_language import translate
+from ..data.question_grammar import draw_question
+from ..data.story_grammar import draw_whole_story, draw_words
 from ..data.synthetic_corpus import SyntheticCorpusRecipe, build_synthetic_corpus, read_corpus
-from ..data.text_tasks import COPY, INTENT, encode_prompt
+from ..data.text_task_dataset import PromptEncoder
+from ..data.text_tasks import ANSWER, COPY, INTENT, REPLY, TRANSLATION, TextTask, copy_with_list, draw_episode
 from .cascade import transcribe_clips
 from .intervals import mean_interval, ratio_interval
 from .report import Measurement
@@ -55,45 +60,92 @@ def _character_errors(reference: str, transcript: str) -> int:
 
 
 @torch.inference_mode()
-def complete(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[list[int]]) -> list[str]:
+def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[str]:
     """Greedy completions of prompts of token ids, as text."""
     completions: list[str] = []
     for start in range(0, len(prompts), 64):
         batch = tokenizer.pad({"input_ids": prompts[start : start + 64]}, padding_side="left", return_tensors="pt")
         tokens = model.generate(**batch, max_new_tokens=64, do_sample=False)
-        completions += tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        prompted = 0 if model.config.is_encoder_decoder else batch["input_ids"].shape[1]
+        completions += tokenizer.batch_decode(tokens[:, prompted:], skip_special_tokens=True)
     return completions
 
 
 def measure_language_model(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int = 200
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int = 200
 ) -> list[Measurement]:
-    """Shares of exactly right answers on `count` texts of each kind, as plain text and spread out by fillers."""
+    """Shares of exactly right answers on `count` texts of each task, as plain text and spread out by fillers, and of
+    rightly labeled last texts of episodes."""
+    encoder = PromptEncoder(tokenizer)
+    measurements = []
+    for name, tasks in language_model_tests(count).items():
+        for spread in (False, True):
+            prompts = [
+                encoder.prompt(
+                    task.text if task.shown is None else task.shown,
+                    task.sign,
+                    task.context,
+                    random.Random(f"spread {index}") if spread else None,
+                )
+                for index, task in enumerate(tasks)
+            ]
+            answers, chance = [task.answer for task in tasks], 1 / len(intents()) if tasks[0].sign == INTENT else 0.0
+            label = f"{name}{', spread out' if spread else ''}"
+            measurements.append(_measure_answers(model, tokenizer, label, prompts, answers, chance))
+    return measurements + _measure_episodes(model, tokenizer, count)
+
+
+def language_model_tests(count: int) -> dict[str, list[TextTask]]:
+    """Texts by task that the models were not trained on, but where the name says so (random words may recur)."""
     words = [draw_words(_TEST_TEXTS_SEED, index, shortest=3) for index in range(count)]
-    stories = [draw_story_sentence(_TEST_TEXTS_SEED, index) for index in range(count)]
+    stories = [draw_whole_story(_TEST_TEXTS_SEED, index, held_out=True) for index in range(count)]
+    questions = [draw_question(_TEST_TEXTS_SEED, index) for index in range(count)]
     seen, held_out = commands_seen()[:count], commands_held_out()
-    copies = {"random words": words, "stories": stories, "trained phrasings": _texts(seen)}
-    copies["held-out phrasings"] = _texts(held_out)
-    named = {"trained phrasings": seen, "held-out phrasings": held_out}
-    tasks = [(f"copy {name}", COPY, texts, texts) for name, texts in copies.items()]
-    tasks += [(f"intent of {name}", INTENT, _texts(group), _intents(group)) for name, group in named.items()]
-    return [
-        _measure_answers(model, tokenizer, f"{name}{', spread out' if spread else ''}", task, texts, answers, spread)
-        for name, task, texts, answers in tasks
-        for spread in (False, True)
-    ]
+    rng = random.Random(_TEST_TEXTS_SEED)
+    return {
+        "copy random words": [TextTask(COPY, text, text) for text in words],
+        "copy stories": [TextTask(COPY, story.opening, story.opening) for story in stories],
+        "copy trained phrasings": [TextTask(COPY, command.text, command.text) for command in seen],
+        "copy held-out phrasings": [TextTask(COPY, command.text, command.text) for command in held_out],
+        "intent of trained phrasings": [TextTask(INTENT, command.text, str(command.intent)) for command in seen],
+        "intent of held-out phrasings": [TextTask(INTENT, command.text, str(command.intent)) for command in held_out],
+        "translate stories": [TextTask(TRANSLATION, story.opening, translate(story.opening)) for story in stories],
+        "translate held-out phrasings": [
+            TextTask(TRANSLATION, command.text, translate(command.text)) for command in held_out
+        ],
+        "answer trained questions": [TextTask(ANSWER, question.text, question.answer) for question in questions],
+        "answer about stories": [
+            TextTask(ANSWER, story.opening, story.answer, context=story.question) for story in stories
+        ],
+        "reply to stories": [TextTask(REPLY, story.opening, story.reply) for story in stories],
+        "fill gaps from a list": [copy_with_list(story, rng, right=True) for story in stories],
+    }
+
+
+def _measure_episodes(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Measurement]:
+    """Episodes of four classes; intents that no episode of training showed stand apart."""
+    encoder, measurements = PromptEncoder(tokenizer), []
+    for shots, unseen in ((1, False), (2, False), (2, True)):
+        episodes = [draw_episode(_TEST_TEXTS_SEED, index, 4, shots, unseen) for index in range(count)]
+        answers = [episode.labels[-1] for episode in episodes]
+        prompts = [
+            encoder.episode(episode)["input_ids"][: -len(encoder.text(answer))]
+            for episode, answer in zip(episodes, answers, strict=True)
+        ]
+        name = f"{shots} shots of each class{', intents that no episode showed' if unseen else ''}"
+        chance = float(np.mean([1 / len(set(episode.labels)) for episode in episodes]))
+        measurements.append(_measure_answers(model, tokenizer, name, prompts, answers, chance))
+    return measurements
 
 
 def _measure_answers(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     name: str,
-    task: str,
-    texts: list[str],
+    prompts: list[list[int]],
     answers: list[str],
-    spread: bool,
+    chance: float,
 ) -> Measurement:
-    prompts = [encode_prompt(tokenizer, text, task, index if spread else None) for index, text in enumerate(texts)]
     completions = complete(model, tokenizer, prompts)
     right = [given == answer for given, answer in zip(completions, answers, strict=True)]
     return Measurement.of(
@@ -104,13 +156,5 @@ def _measure_answers(
         dataset="generated text",
         task="text-generation",
         resampled="items",
-        chance=1 / len(intents()) if task == INTENT else 0.0,
+        chance=chance,
     )
-
-
-def _texts(commands: list[Command]) -> list[str]:
-    return [command.text for command in commands]
-
-
-def _intents(commands: list[Command]) -> list[str]:
-    return [str(command.intent) for command in commands]

@@ -1,7 +1,9 @@
-"""Build the tiny zoo from nothing: a speech encoder (CTC) and a language model that copies and names intents.
+"""Build the tiny zoo from nothing: a speech encoder (CTC) and language models that learn a handful of text tasks.
 
-python examples/make_tiny_zoo.py                     both models, with measurements and cards
+python examples/make_tiny_zoo.py                     the encoder and the language model, with measurements and cards
 python examples/make_tiny_zoo.py --only encoder      one of them
+python examples/make_tiny_zoo.py --only encoder_decoder --output_directory output/tiny_zoo
+                                                     a T5 that learned the same, too large to ship beside the others
 python examples/make_tiny_zoo.py --smoke             a few steps of everything, to see that it runs
 """
 
@@ -10,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from transformers import AutoModelForCTC, AutoProcessor, AutoTokenizer, PreTrainedModel
 
 from speechzoo.data.synthetic_corpus import RECIPES
 from speechzoo.evaluation.adapter_report import Stopwatch
@@ -34,12 +38,14 @@ class TinyZooArguments:
     """What to build."""
 
     output_directory: Path = option(TINY_ZOO, "folder of the two checkpoint folders")
-    only: Literal["both", "encoder", "language_model"] = option("both", "which model")
+    only: Literal["shipped", "encoder", "language_model", "encoder_decoder"] = option(
+        "shipped", "which model; 'shipped' are the encoder and the language model"
+    )
     seed: int = option(0, "of texts, voices, initial weights and the order of the data")
     encoder_steps: int = option(
         SpeechEncoderSettings.steps, "training steps of the speech encoder, in each of its rounds"
     )
-    language_model_steps: int = option(LanguageModelSettings.steps, "training steps of the language model")
+    language_model_steps: int = option(LanguageModelSettings.steps, "training steps of a language model")
     cache_directory: Path | None = option(None, "folder of generated speech; SPEECHZOO_CACHE where not given")
     smoke: bool = option(False, "a few steps on a few clips")
 
@@ -47,10 +53,12 @@ class TinyZooArguments:
 def main() -> None:
     (choice,) = parse_arguments(__doc__ or "", TinyZooArguments)
     use_all_cores()
-    if choice.only != "language_model":
+    if choice.only in ("shipped", "encoder"):
         make_speech_encoder(choice)
-    if choice.only != "encoder":
-        make_language_model(choice)
+    if choice.only in ("shipped", "language_model"):
+        make_language_model("language_model", LanguageModelSettings(), choice)
+    if choice.only == "encoder_decoder":
+        make_language_model("encoder_decoder", LanguageModelSettings(architecture="t5", layers=4), choice)
 
 
 def make_speech_encoder(choice: TinyZooArguments) -> None:
@@ -74,8 +82,6 @@ def finish_speech_encoder(
     folder: Path, settings: SpeechEncoderSettings, facts: Mapping[str, Any], watch: Stopwatch, choice: TinyZooArguments
 ) -> None:
     """Measure the checkpoint as saved, and write its report and card."""
-    from transformers import AutoModelForCTC, AutoProcessor
-
     model, processor = AutoModelForCTC.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     names, count = (TEST_SETS[:1], 20) if choice.smoke else (TEST_SETS, None)
     with watch("measuring"):
@@ -117,9 +123,9 @@ def finish_speech_encoder(
     )
 
 
-def make_language_model(choice: TinyZooArguments) -> None:
-    """Train, measure and save the language model."""
-    settings = LanguageModelSettings(steps=choice.language_model_steps, seed=choice.seed)
+def make_language_model(name: str, settings: LanguageModelSettings, choice: TinyZooArguments) -> None:
+    """Train, measure and save a language model, in the folder `name`."""
+    settings = replace(settings, steps=choice.language_model_steps, seed=choice.seed)
     settings = replace(settings, steps=4, batch_size=8) if choice.smoke else settings
     watch = Stopwatch()
     with watch("training"), tempfile.TemporaryDirectory() as scratch:
@@ -127,28 +133,35 @@ def make_language_model(choice: TinyZooArguments) -> None:
             settings.steps, settings.batch_size, settings.learning_rate, settings.seed, Path(scratch)
         )
         model, tokenizer, log = train_language_model(settings, arguments)
-    folder = choice.output_directory / "language_model"
+    folder = choice.output_directory / name
     save_checkpoint(model, tokenizer, folder)
-    finish_language_model(folder, settings, log, watch, choice)
+    finish_language_model(type(model).from_pretrained(folder), folder, settings, log, watch, choice)
 
 
 def finish_language_model(
-    folder: Path, settings: LanguageModelSettings, log: list[Any], watch: Stopwatch, choice: TinyZooArguments
+    model: PreTrainedModel,
+    folder: Path,
+    settings: LanguageModelSettings,
+    log: list[Any],
+    watch: Stopwatch,
+    choice: TinyZooArguments,
 ) -> None:
     """Measure the checkpoint as saved, and write its report and card."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     with watch("measuring"):
         measurements = measure_language_model(model, tokenizer, 8 if choice.smoke else 250)
     plain = {name: value for name, value in asdict(settings).items() if name not in ("seed", "mixture")}
+    kind = "T5 of 4 and 4 layers" if model.config.is_encoder_decoder else "Llama of 5 layers"
     write_tiny_zoo_card_of(
         folder,
         Report(
-            title="Tiny language model",
-            description="A Llama of 4 layers that copies text (`<s> X <asr> X </s>`) and names the intent of a "
-            "command (`<s> X <int> action object location </s>`).",
-            system="llama",
+            title="Tiny encoder-decoder" if model.config.is_encoder_decoder else "Tiny language model",
+            description=f"A {kind} that learned a handful of text tasks, each asked for by a sign after the text: "
+            "`<asr>` copies, `<int>` names the intent of a command, `<mt>` translates into an invented language, "
+            "`<ans>` answers, `<dlg>` replies, `<con>` continues; with examples before it, `<int>` gives the word "
+            "that they give to texts of the same class. A question or a list of words may stand before the text, "
+            "closed by `<ctx>`.",
+            system=model.config.model_type,
             command=as_command(),
             seeds={"all": settings.seed},
             environment=environment(),
@@ -157,17 +170,18 @@ def finish_language_model(
             wall_seconds=watch.seconds,
             parameters=Parameters(model.num_parameters(), model.num_parameters()),
             limits=[
-                "It saw generated text of a 300-word lexicon only, and is no model of English.",
-                "It knows two tasks, and does nothing useful for any other prompt.",
-                "It copies in order only what is not spread out by fillers: of spread-out texts it copies commands "
-                "and stories, whose wording it knows, but hardly any random words.",
+                "It saw generated text of an 800-word vocabulary only, and is no model of English.",
+                "It does nothing useful for a prompt that ends in none of its signs.",
+                "The rows say which texts of a task it was not trained on; random words that are spread out by "
+                "fillers are hardly copied in order.",
             ],
             corpora=[
                 Corpus(
                     "generated text",
                     "training",
                     settings.steps * settings.batch_size,
-                    note="commands but the held-out phrasings, stories, random and invented words",
+                    note="commands but the held-out phrasings, stories but the held-out ones, requests, opinions, "
+                    "questions, random and invented words",
                 )
             ],
             settings=plain | asdict(settings.mixture),

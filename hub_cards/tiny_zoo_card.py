@@ -24,6 +24,12 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 inputs = tokenizer("turn on the lights in the kitchen<int>", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=8)[0]))""",
+    "t5": """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+inputs = tokenizer("turn on the lights in the kitchen<int>", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=8)[0]))""",
 }
 _CURVE_POINTS = 20
 

@@ -1,4 +1,4 @@
-"""The tiny zoo's language model: a small Llama that copies text and names the intents of commands.
+"""The tiny zoo's language models: a small Llama, and a small T5 beside it, that learn a handful of text tasks.
 
 An adapter can teach a frozen language model to take speech only for what the model already does with text: see
 `speechzoo.data.text_tasks`.
@@ -7,32 +7,43 @@ An adapter can teach a frozen language model to take speech only for what the mo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    Trainer,
+    TrainingArguments,
+)
 
-from ..data.story_grammar import lexicon
-from ..data.text_tasks import TextCollator, TextMixture, TextTaskDataset, in_order_by_length
+from ..data.text_task_dataset import TextCollator, TextTaskDataset, in_order_by_length
+from ..data.text_tasks import FILLER, SIGNS, TextMixture, vocabulary
 
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<audio>", "<asr>", "<int>")
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", FILLER, *SIGNS)
 
 
 @dataclass(frozen=True)
 class LanguageModelSettings:
-    """Size: `hidden_size`, `layers`, `heads`, `intermediate_size`.
-    Training: `steps`, `batch_size` (sequences), `learning_rate` (peak, cosine decay), `seed`.
-    `initializer_range` is three times the usual and attention has biases: attention heads that look at a neighbor,
-    which copying is made of, form late or never without.
+    """Shape: `architecture` (a decoder, or an encoder with a decoder), `hidden_size`, `layers` (of each of the two),
+    `heads`, `intermediate_size`.
+    Training: `steps`, `batch_size` (sequences), `learning_rate` (peak, cosine decay), `seed`; `mixture` of tasks.
+    `initializer_range`, of the Llama, is three times the usual and its attention has biases: attention heads that
+    look at a neighbor, which copying is made of, form late or never without.
     """
 
+    architecture: Literal["llama", "t5"] = "llama"
     hidden_size: int = 192
-    layers: int = 4
+    layers: int = 5
     heads: int = 4
     intermediate_size: int = 512
     initializer_range: float = 0.06
-    steps: int = 3600
+    steps: int = 6000
     batch_size: int = 64
     learning_rate: float = 2e-3
     seed: int = 0
@@ -40,7 +51,7 @@ class LanguageModelSettings:
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE (no text is unknown) trained on the lexicon until each of its words is one piece."""
+    """Byte-level BPE (no text is unknown) trained on the vocabulary until each of its words is one piece."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
@@ -52,7 +63,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(lexicon(), trainer)
+    tokenizer.train_from_iterator(vocabulary(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )
@@ -62,18 +73,28 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
-        additional_special_tokens=["<audio>", "<asr>", "<int>"],
+        additional_special_tokens=[FILLER, *SIGNS],
         padding_side="left",
         clean_up_tokenization_spaces=False,
         model_max_length=1024,
     )
 
 
-def new_language_model(tokenizer: PreTrainedTokenizerFast, settings: LanguageModelSettings) -> LlamaForCausalLM:
-    """An untrained model of the given size, its special tokens those of the tokenizer."""
+def new_language_model(tokenizer: PreTrainedTokenizerFast, settings: LanguageModelSettings) -> PreTrainedModel:
+    """An untrained model of the given shape, its special tokens those of the tokenizer."""
     torch.manual_seed(settings.seed)
+    tokens = {
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    return _ARCHITECTURES[settings.architecture](settings, tokens)
+
+
+def _new_llama(settings: LanguageModelSettings, tokens: dict[str, Any]) -> LlamaForCausalLM:
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
@@ -82,12 +103,27 @@ def new_language_model(tokenizer: PreTrainedTokenizerFast, settings: LanguageMod
         attention_bias=True,
         initializer_range=settings.initializer_range,
         max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        **tokens,
     )
     return LlamaForCausalLM(config)
+
+
+def _new_t5(settings: LanguageModelSettings, tokens: dict[str, Any]) -> T5ForConditionalGeneration:
+    config = T5Config(
+        d_model=settings.hidden_size,
+        d_kv=settings.hidden_size // settings.heads,
+        d_ff=settings.intermediate_size,
+        num_layers=settings.layers,
+        num_heads=settings.heads,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+        decoder_start_token_id=tokens["pad_token_id"],
+        **tokens,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+_ARCHITECTURES = {"llama": _new_llama, "t5": _new_t5}
 
 
 class TextTrainer(Trainer):
@@ -100,11 +136,14 @@ class TextTrainer(Trainer):
 
 def train_language_model(
     settings: LanguageModelSettings, arguments: TrainingArguments
-) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, list[dict[str, float]]]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[dict[str, float]]]:
     """The trained model, its tokenizer and the log of its training."""
     tokenizer = train_tokenizer()
     model = new_language_model(tokenizer, settings)
-    dataset = TextTaskDataset(tokenizer, settings.mixture, settings.steps * settings.batch_size, settings.seed)
+    size = settings.steps * settings.batch_size
+    dataset = TextTaskDataset(
+        tokenizer, settings.mixture, size, settings.seed, seq2seq=model.config.is_encoder_decoder
+    )
     collator = TextCollator(tokenizer.pad_token_id)
     trainer = TextTrainer(model=model, args=arguments, train_dataset=dataset, data_collator=collator)
     trainer.train()
