@@ -24,6 +24,25 @@ def sweep_page(report: SweepReport, plot: str = "") -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def summary_table(report: SweepReport) -> str:
+    """Every measurement of every cell in one table: the mean over seeds with its interval."""
+    compared = [
+        name for name in ("chance", "majority", "topline") if any(getattr(v, name) is not None for v in report.values)
+    ]
+    header = ["measured", *_titles(report), "mean", "95 % interval over seeds", *compared]
+    rows = [
+        [
+            _escape(value.measured),
+            *_labels(report, value.labels),
+            f"**{value.mean:.3f}**",
+            _bounds(value.low, value.high),
+            *(_number(getattr(value, name)) for name in compared),
+        ]
+        for value in report.values
+    ]
+    return _table(header, 1 + len(report.axes), rows)
+
+
 def value_table(report: SweepReport, measured: str) -> str:
     """One measurement, one cell a row: the mean over seeds, its interval, every seed, and what to compare it with."""
     values = [value for value in report.values if value.measured == measured]

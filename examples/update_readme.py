@@ -1,4 +1,4 @@
-"""Makes the result tables of a README anew from the reports in `results/`.
+"""Makes the result tables of a README anew from the reports in `results/` and `benchmarks/results/`.
 
 python examples/update_readme.py          # rewrites README.md
 python examples/update_readme.py --check  # only says, by its exit status, whether README.md is stale
@@ -18,6 +18,7 @@ class FileArguments:
 
     readme: Path = field(default=Path("README.md"), metadata={"help": "file with the marked tables"})
     results: Path = field(default=Path("results"), metadata={"help": "folder of reports"})
+    sweeps: Path = field(default=Path("benchmarks/results"), metadata={"help": "folder of the reports of sweeps"})
     check: bool = field(default=False, metadata={"help": "change nothing; exit with 1 when the tables are stale"})
 
 
@@ -25,7 +26,7 @@ def main() -> int:
     (arguments,) = parse_arguments("Makes the result tables of a README anew from reports.", FileArguments)
     old = arguments.readme.read_text(encoding="utf-8")
     try:
-        new = update_tables(old, arguments.results)
+        new = update_tables(old, arguments.results, arguments.sweeps)
     except (ValueError, OSError) as error:
         print(f"{arguments.readme}: {error}", file=sys.stderr)
         return 2

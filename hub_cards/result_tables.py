@@ -1,9 +1,12 @@
 """Tables of results in Markdown, made from the reports that runs wrote, and kept fresh inside a README.
 
-A README marks where the table of `results/NAME.json` stands:
+A README marks where the table of `results/NAME.json` stands, and where that of a sweep's grid,
+`benchmarks/results/NAME.json`:
 
     <!-- results:NAME -->
     <!-- /results:NAME -->
+    <!-- sweep:NAME -->
+    <!-- /sweep:NAME -->
 """
 
 import re
@@ -11,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..evaluation.report import Measurement, Report, read_report
+from ..evaluation.sweep_report import SweepReport
+from ..evaluation.sweep_tables import summary_table
 
 METRIC_LABELS = {
     "wer": "WER (lower is better)",
@@ -20,8 +25,8 @@ METRIC_LABELS = {
     "perplexity": "perplexity (lower is better)",
 }
 
-_BLOCK = re.compile(r"<!-- results:(?P<name>[\w.-]+) -->\n(?P<body>.*?)<!-- /results:(?P=name) -->", re.DOTALL)
-_MARK = re.compile(r"<!-- /?results:([\w.-]+) -->")
+_BLOCK = re.compile(r"<!-- (?P<name>(?:results|sweep):[\w.-]+) -->\n(?P<body>.*?)<!-- /(?P=name) -->", re.DOTALL)
+_MARK = re.compile(r"<!-- /?((?:results|sweep):[\w.-]+) -->")
 
 
 def measurement_table(measurements: Sequence[Measurement]) -> str:
@@ -44,8 +49,13 @@ def report_block(report: Report) -> str:
     return f"{measurement_table(report.measurements)}\n\n{_provenance(report)}\n"
 
 
-def update_tables(readme: str, results: Path) -> str:
-    """The text of a README with every block made anew from `results/NAME.json`.
+def sweep_block(report: SweepReport) -> str:
+    """What a README shows of a grid: means over seeds of every measurement, then what `report_block` says below."""
+    return f"{summary_table(report)}\n\n{_provenance(report)}\n"
+
+
+def update_tables(readme: str, results: Path, sweeps: Path) -> str:
+    """The text of a README with every block made anew from the reports in two folders.
 
     Raises `ValueError` for a mark without its partner and `FileNotFoundError` for a block without its report.
     """
@@ -53,15 +63,17 @@ def update_tables(readme: str, results: Path) -> str:
     whole = [found["name"] for found in _BLOCK.finditer(readme)]
     if marks != [name for block in whole for name in (block, block)]:
         broken = next(name for name in marks if name not in whole or marks.count(name) != 2 * whole.count(name))
-        raise ValueError(f"results block {broken!r} needs one opening and one closing mark, on lines of their own")
-    return _BLOCK.sub(lambda found: _fresh_block(found["name"], results), readme)
+        raise ValueError(f"block {broken!r} needs one opening and one closing mark, on lines of their own")
+    return _BLOCK.sub(lambda found: _fresh_block(found["name"], results, sweeps), readme)
 
 
-def _fresh_block(name: str, results: Path) -> str:
-    path = results / f"{name}.json"
+def _fresh_block(mark: str, results: Path, sweeps: Path) -> str:
+    kind, name = mark.split(":")
+    path = (sweeps if kind == "sweep" else results) / f"{name}.json"
     if not path.exists():
-        raise FileNotFoundError(f"results block {name!r} has no report: run its command and keep the report as {path}")
-    return f"<!-- results:{name} -->\n{report_block(read_report(path))}<!-- /results:{name} -->"
+        raise FileNotFoundError(f"block {mark!r} has no report: run its command and keep the report as {path}")
+    body = sweep_block(read_report(path, SweepReport)) if kind == "sweep" else report_block(read_report(path))
+    return f"<!-- {mark} -->\n{body}<!-- /{mark} -->"
 
 
 def _row(measurement: Measurement, compared: Iterable[str], notes: Sequence[str]) -> list[str]:

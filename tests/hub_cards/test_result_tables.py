@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechzoo.evaluation.report import Environment, Measurement, Report, write_report
+from speechzoo.evaluation.sweep_report import SweepAxis, SweepReport, SweepValue
 from speechzoo.hub_cards.result_tables import format_seconds, measurement_table, update_tables
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "update_readme.py"
@@ -67,7 +68,7 @@ def test_a_row_shows_number_interval_and_comparisons():
 
 
 def test_blocks_are_made_anew_and_the_rest_stays(tmp_path: Path):
-    new = update_tables(README, write_reports(tmp_path))
+    new = update_tables(README, write_reports(tmp_path), tmp_path)
     assert new.startswith("# Title\n\n<!-- results:main -->\n| measured |")
     assert "**0.938**" in new and "old" not in new
     assert (
@@ -76,11 +77,31 @@ def test_blocks_are_made_anew_and_the_rest_stays(tmp_path: Path):
     )
     assert "<!-- /results:main -->\n\nBetween.\n\n<!-- results:human -->\n" in new
     assert new.endswith("<!-- /results:human -->\nEnd.\n")
-    assert update_tables(new, tmp_path) == new
+    assert update_tables(new, tmp_path, tmp_path) == new
+
+
+def test_the_block_of_a_sweep_shows_means_over_seeds(tmp_path: Path):
+    report = SweepReport(
+        title="Sweep",
+        system="s",
+        command="python examples/sweep.py x.yaml",
+        axes=[SweepAxis("depth", "depth", ["0", "2"])],
+        values=[
+            SweepValue({"depth": "0"}, "WER", 0.25, 0.2, 0.3, topline=0.01),
+            SweepValue({"depth": "2"}, "WER", 0.125, None, None),
+        ],
+    )
+    write_report(tmp_path / "sweeps" / "grid.json", report)
+    text = "<!-- sweep:grid -->\nold\n<!-- /sweep:grid -->\n"
+    lines = update_tables(text, tmp_path, tmp_path / "sweeps").splitlines()
+    assert cells(lines[1]) == ["measured", "depth", "mean", "95 % interval over seeds", "topline"]
+    assert cells(lines[3]) == ["WER", "0", "**0.250**", "0.200 to 0.300", "0.010"]
+    assert cells(lines[4]) == ["WER", "2", "**0.125**", "\u2013", "\u2013"]
+    assert lines[6].startswith("`python examples/sweep.py x.yaml`") and lines[-1] == "<!-- /sweep:grid -->"
 
 
 def test_text_without_blocks_stays(tmp_path: Path):
-    assert update_tables("# Nothing\n", tmp_path) == "# Nothing\n"
+    assert update_tables("# Nothing\n", tmp_path, tmp_path) == "# Nothing\n"
 
 
 @pytest.mark.parametrize(
@@ -89,18 +110,19 @@ def test_text_without_blocks_stays(tmp_path: Path):
         "<!-- results:main -->\n",
         "<!-- /results:main -->\n",
         "<!-- results:main -->\n<!-- /results:other -->\n",
+        "<!-- results:main -->\n<!-- /sweep:main -->\n",
         "<!-- results:main -->\n<!-- results:human -->\n<!-- /results:human -->\n<!-- /results:main -->\n",
     ],
 )
 def test_marks_without_partner_are_refused(tmp_path: Path, text: str):
     write_reports(tmp_path)
-    with pytest.raises(ValueError, match=r"results block '(main|human)'"):
-        update_tables(text, tmp_path)
+    with pytest.raises(ValueError, match=r"block 'results:(main|human)'"):
+        update_tables(text, tmp_path, tmp_path)
 
 
 def test_a_block_without_report_is_refused(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"'main'.*main\.json"):
-        update_tables(README, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"'results:main'.*main\.json"):
+        update_tables(README, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
