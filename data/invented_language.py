@@ -13,7 +13,7 @@ from functools import cache
 
 from .story_grammar import content_words, lexicon
 
-_ARTICLES = frozenset("a an the".split())
+_ARTICLES = frozenset(("a", "the"))
 _PREPOSITIONS = frozenset("at behind for in near of to with".split())
 _VERBS = frozenset(
     """activate asked bought bring carried change could decrease deactivate end fetch found gave get go hear hurts
@@ -30,7 +30,7 @@ def translate(sentence: str) -> str:
     the end, in the order in which they were said.
 
     Raises:
-        KeyError: a word that is not in the lexicon.
+        KeyError: if a word is not in the lexicon.
     """
     words: list[str] = []
     verbs: list[str] = []
@@ -49,7 +49,7 @@ def translate(sentence: str) -> str:
 
 @cache
 def dictionary() -> dict[str, str]:
-    """Word of the lexicon -> its invented word, each another; names are their own. Articles have none."""
+    """Word of the lexicon -> its invented word, no two the same; names stay. Articles have none."""
     invented: dict[str, str] = {}
     taken = set(lexicon())
     for word in lexicon():

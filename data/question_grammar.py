@@ -47,7 +47,7 @@ window winter wood world zebra".split()
 
 
 def draw_question(seed: int, index: int, held_out: bool | None = None) -> Question:
-    """Question number `index` of a corpus; the families take turns at random.
+    """Question number `index` of a corpus; its family is drawn at random.
 
     held_out: True draws only the fifth of the questions that is never spoken in training, False none of it, None any.
     """
@@ -59,7 +59,7 @@ def draw_question(seed: int, index: int, held_out: bool | None = None) -> Questi
 
 
 def is_held_out(question: Question) -> bool:
-    """Whether the question is kept from spoken training corpora."""
+    """Whether the question is kept from spoken training corpora; language models see it as text."""
     return hashlib.sha256(question.text.encode()).digest()[0] % 5 == 0
 
 

@@ -1,4 +1,4 @@
-"""Texts beside the commands: two-sentence stories and random word strings over a closed lexicon."""
+"""Texts beside the commands: two-sentence stories, what is asked about them, and random words of a closed lexicon."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _OTHER_WORDS = (
 @dataclass(frozen=True)
 class Story:
     """Two sentences, the second about the name and the thing of the first; a question about the first with its
-    answer; and a reply to the first. `facts`: the words filled in (name, thing, adjective, place), by kind.
+    answer; and a reply to the first. `facts`: the words of the first by kind (name, adjective, thing, place).
     """
 
     opening: str
@@ -94,7 +94,7 @@ def draw_whole_story(seed: int, index: int, held_out: bool | None = None) -> Sto
 
 
 def is_held_out(story: Story) -> bool:
-    """Whether no model is trained on a story of this name, thing and place, where told to keep away from it."""
+    """Whether the story's name, thing and place are a trio that the language models never meet."""
     facts = story.facts
     place = _NAMES.index(facts["name"]) + _THINGS.index(facts["thing"]) + _PLACES.index(facts["place"])
     return place % 7 == 0
@@ -113,7 +113,7 @@ def _draw(rng: random.Random) -> Story:
 
 
 def draw_story(seed: int, index: int) -> tuple[str, str]:
-    """The two sentences of a story."""
+    """The two sentences of a story, held out or not."""
     story = draw_whole_story(seed, index)
     return story.opening, story.continuation
 

@@ -23,7 +23,8 @@ class PromptEncoder:
     tokenizer: PreTrainedTokenizerBase
 
     def prompt(self, text: str, sign: str, context: str = "", spread: random.Random | None = None) -> list[int]:
-        """spread: what the text's tokens are repeated and spread out by fillers with, as speech would be."""
+        """spread: the random numbers by which the text's tokens are repeated and spread out (`spread_out`), as speech
+        would be; None leaves them as they are."""
         before = [*self.text(context), self.sign(CONTEXT)] if context else []
         return [self.tokenizer.bos_token_id, *before, *self.text(text, spread), self.sign(sign)]
 
@@ -52,7 +53,7 @@ class PromptEncoder:
 
 @dataclass
 class TextTaskDataset(Dataset):
-    """TextExample number `index` is a function of (seed, index): no example has to be stored.
+    """Example number `index` is a function of (seed, index): no example has to be stored.
 
     seq2seq: examples of a prompt as input and an answer as labels, for a model with an encoder and a decoder; of an
     episode only the last label is asked for.
@@ -76,7 +77,7 @@ class TextTaskDataset(Dataset):
 
     def _task(self, task: TextTask, rng: random.Random, index: int) -> TextExample:
         encoder = PromptEncoder(self.tokenizer)
-        plain = index < self.mixture.copying_first * self.size
+        plain = self.mixture.only_copies(index, self.size)
         spread = rng if not plain and rng.random() < self.mixture.spread_share else None
         shown = task.text if task.shown is None else task.shown
         prompt = encoder.prompt(shown, task.sign, task.context, spread)

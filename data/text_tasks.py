@@ -9,7 +9,12 @@ Every task is `<s> [context <ctx>] text <sign> answer </s>`. The sign says what 
 - `<dlg>` replies to it, `<con>` continues it.
 
 An episode is several texts with `<int>` and a word for each, the same word for texts of one class: which word stands
-for which class is learned from the episode itself. Speech gives several embeddings per word: in a share of the prompts
+for which class is learned from the episode itself.
+
+Two of the commands that are held out are requests to an assistant too. As such they occur among the texts to copy and
+in episodes, never with their intent or their translation.
+
+Speech gives several embeddings per word: in a share of the prompts
 the tokens of the text are repeated and spread out with `<audio>` fillers, so that long prompts with gaps are nothing
 new to the model.
 """
@@ -17,7 +22,7 @@ new to the model.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -40,7 +45,7 @@ NEVER_IN_EPISODES = tuple(str(intent) for intent in intents()[3::6])
 
 @dataclass(frozen=True)
 class TextTask:
-    """`text` is what a person could say; `shown` is what stands in its place where that differs."""
+    """`text` is what a person could say; `shown` is what stands in its place in the prompt, where that differs."""
 
     sign: str
     text: str
@@ -62,7 +67,7 @@ class TextMixture:
     """Course: the first `copying_first` of the examples copy random words and nothing else, because copying is hardly
     learned among tasks that are easier; in the last `episodes_last`, `episode_share` of the examples are episodes,
     which are learned within minutes once intents are known.
-    Tasks: `shares` by name, which sum to 1; `spread_share` of the prompts are spread out.
+    Tasks: `shares` by name (of `TASKS`), which sum to 1; `spread_share` of the prompts after the first are spread out.
     """
 
     copying_first: float = 0.3
@@ -82,11 +87,15 @@ class TextMixture:
     )
     spread_share: float = 0.5
 
+    def only_copies(self, index: int, size: int) -> bool:
+        """Whether example number `index` of `size` is among the first."""
+        return index < self.copying_first * size
+
 
 def draw_task(mixture: TextMixture, size: int, seed: int, index: int) -> TextTask | Episode:
     """Example number `index` of `size`, a function of the seed and the index."""
     rng = random.Random(f"task {seed} {index}")
-    if index < mixture.copying_first * size:
+    if mixture.only_copies(index, size):
         words = draw_words(seed, index, 2, 16)
         return TextTask(COPY, words, words)
     if index >= (1 - mixture.episodes_last) * size and rng.random() < mixture.episode_share:
@@ -100,14 +109,17 @@ def draw_episode(
 ) -> Episode:
     """`shots` texts of each of `ways` classes (2 to 4 and 1 or 2, where not given), shuffled, and one more text.
 
-    Classes are intents of commands in half of the episodes (the rarely left out ones where `unseen`), scenarios of
-    requests or sentiments in the others. In a quarter of the episodes the last text was shown before, which is
-    where the habit begins.
+    Classes are intents of commands in half of the episodes, else scenarios of requests or the three sentiments. In a
+    quarter of the episodes the last text was shown before, which is where the habit begins.
+
+    unseen: classes are the intents of `NEVER_IN_EPISODES`, and the last text was not shown before.
     """
     rng = random.Random(f"episode {seed} {index}")
     ways, shots = ways or rng.randint(2, 4), shots or rng.randint(1, 2)
-    kind = _commands if unseen or rng.random() < 0.5 else rng.choice((_requests, _opinions))
-    classes = kind(rng, seed, index, ways, shots + 1, unseen)
+    if unseen or rng.random() < 0.5:
+        classes = _commands_by_intent(rng, ways, shots + 1, unseen)
+    else:
+        classes = rng.choice((_requests_by_scenario, _opinions_by_sentiment))(seed, index, ways, shots + 1)
     words = rng.sample(LABELS, len(classes))
     shown = [(text, word) for texts, word in zip(classes, words, strict=True) for text in texts[:shots]]
     rng.shuffle(shown)
@@ -116,33 +128,32 @@ def draw_episode(
     return Episode(*zip(*shown, asked, strict=True))
 
 
-def _commands(rng: random.Random, seed: int, index: int, ways: int, texts: int, unseen: bool) -> list[list[str]]:
+def _commands_by_intent(rng: random.Random, ways: int, texts: int, unseen: bool) -> list[list[str]]:
     names = [str(intent) for intent in intents() if (str(intent) in NEVER_IN_EPISODES) == unseen]
     chosen = rng.sample(names, ways)
     seen = commands_seen()
     return [rng.sample([command.text for command in seen if str(command.intent) == name], texts) for name in chosen]
 
 
-def _requests(rng: random.Random, seed: int, index: int, ways: int, texts: int, unseen: bool) -> list[list[str]]:
+def _requests_by_scenario(seed: int, index: int, ways: int, texts: int) -> list[list[str]]:
+    requests = (draw_request(seed, number) for number in range(1000 * index, 1000 * (index + 1)))
+    return _first_classes(((request.scenario, request.labeled.text) for request in requests), ways, texts)
+
+
+def _opinions_by_sentiment(seed: int, index: int, ways: int, texts: int) -> list[list[str]]:
+    opinions = (draw_opinion(seed, number) for number in range(1000 * index, 1000 * (index + 1)))
+    return _first_classes(((opinion.sentiment, opinion.text) for opinion in opinions), min(ways, 3), texts)
+
+
+def _first_classes(labeled: Iterable[tuple[str, str]], ways: int, texts: int) -> list[list[str]]:
+    """The first `ways` classes to have `texts` texts or more, of pairs of a class and a text."""
     found: dict[str, list[str]] = {}
-    for number in range(1000 * index, 1000 * (index + 1)):
-        request = draw_request(seed, number)
-        found.setdefault(request.scenario, []).append(request.labeled.text)
+    for name, text in labeled:
+        found.setdefault(name, []).append(text)
         full = [group for group in found.values() if len(group) >= texts]
         if len(full) == ways:
             return full
-    raise AssertionError("a thousand requests hold every scenario many times")
-
-
-def _opinions(rng: random.Random, seed: int, index: int, ways: int, texts: int, unseen: bool) -> list[list[str]]:
-    found: dict[str, list[str]] = {}
-    for number in range(1000 * index, 1000 * (index + 1)):
-        opinion = draw_opinion(seed, number)
-        found.setdefault(opinion.sentiment, []).append(opinion.text)
-        full = [group for group in found.values() if len(group) >= texts]
-        if len(full) == min(ways, 3):
-            return full
-    raise AssertionError("a thousand opinions hold every sentiment many times")
+    raise AssertionError(f"a thousand texts hold {ways} classes many times")
 
 
 def _story(seed: int, index: int) -> Story:
@@ -156,7 +167,7 @@ def _sentence(rng: random.Random, seed: int, index: int) -> str:
         lambda: rng.choice((_story(seed, index).opening, _story(seed, index).continuation)),
         lambda: draw_request(seed, index).labeled.text,
         lambda: draw_opinion(seed, index).text,
-        lambda: _draw_invented_words(rng),
+        lambda: _draw_letters(rng),
         lambda: draw_words(seed, index, 1, 16),
     ]
     return rng.choices(kinds, (0.1, 0.2, 0.1, 0.07, 0.08, 0.45))[0]()
@@ -203,14 +214,14 @@ def _listed_words(rng: random.Random, seed: int, index: int) -> TextTask:
 
 
 def copy_with_list(story: Story, rng: random.Random, right: bool) -> TextTask:
-    """A story's sentence after a list (`draw_list`); half of the listed words it holds are gaps, as if unheard."""
+    """A story's opening after a list (`draw_list`); half of the listed words it holds are gaps, as if unheard."""
     listed = draw_list(story, rng, right)
     heard = [FILLER if word in listed and rng.random() < 0.5 else word for word in story.opening.split()]
     return TextTask(COPY, story.opening, story.opening, context=" ".join(listed), shown=" ".join(heard))
 
 
 def draw_list(story: Story, rng: random.Random, right: bool) -> list[str]:
-    """Four words of content in random order: those of the story, or others of the same kinds."""
+    """Four words of content in random order: those of the story, or where not `right` others of the same kinds."""
     others = [rng.choice([w for w in content_words()[kind] if w != word]) for kind, word in story.facts.items()]
     listed = list(story.facts.values()) if right else others
     rng.shuffle(listed)
@@ -238,6 +249,7 @@ def vocabulary() -> tuple[str, ...]:
     return words_of((*known, *requests, *opinions))
 
 
-def _draw_invented_words(rng: random.Random) -> str:
+def _draw_letters(rng: random.Random) -> str:
+    """One to three words of random letters."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     return " ".join("".join(rng.choices(letters, k=rng.randint(2, 6))) for _ in range(rng.randint(1, 3)))
