@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Features, Value
 from datasets.features.features import generate_from_arrow_type
 
+from .chat_rows import MESSAGES, SpokenQuestion, line_of_question, question_of_line, warn_of_what_is_left_out
 from .corpus_builder import ENTITIES, Record, SpeechCorpus, entity, wanted
 from .corpus_errors import CorpusError, Place
 from .tables import Line, Row, read_json_lines, shown
@@ -31,7 +33,7 @@ class AudioFolder(SpeechCorpus):
     Of entities, lists of `{"type", "start", "end"}` on the characters of `text`, `filler` may be missing. The
     classes of scenario, action, object, location, intent and sentiment are those of the whole file in the order of the
     alphabet, unless `labels` names them: give it where two folders must number them alike. The first value of another
-    column decides its kind.
+    column decides its kind. A list of `messages` is a conversation, read as in `chat_rows`.
     """
 
     NAME = "folder"
@@ -79,9 +81,17 @@ class AudioFolder(SpeechCorpus):
     def _seen(self) -> _Seen:
         """The columns of the whole file, all splits, so that those number their classes alike."""
         seen = _Seen()
-        for _, row in read_json_lines(self.metadata):
-            if not isinstance(row, CorpusError):
-                seen.take(self._renamed(row))
+        questions: list[SpokenQuestion | None] = []
+        for place, row in read_json_lines(self.metadata):
+            if isinstance(row, CorpusError):
+                continue
+            row = self._renamed(row)
+            seen.take(row)
+            if _is_conversation(row):
+                with suppress(CorpusError):  # raised again when the record is made
+                    questions.append(question := question_of_line(place, row))
+                    seen.take(line_of_question(row, question) if question else {})
+        warn_of_what_is_left_out(self.metadata, questions)
         return seen
 
     def _feature(self, name: str, kind: Any) -> Any:
@@ -101,6 +111,10 @@ class AudioFolder(SpeechCorpus):
 
     def records(self, place: Place, row: Row, split: str) -> Iterable[Record]:
         row = self._renamed(row)
+        if _is_conversation(row):
+            if (question := question_of_line(place, row)) is None:
+                return []
+            row = line_of_question(row, question)
         if self.with_audio and not row.get("audio"):
             raise CorpusError(place, "there is no 'audio'; add it, or name its column by columns={'audio': ...}")
         record = {name: _value(place, name, row.get(name), kind) for name, kind in self._seen.kinds.items()}
@@ -147,6 +161,10 @@ class _Seen:
                 self.kinds[name] = float
             if name in CLASSES and isinstance(value, str):
                 self.labels.setdefault(name, set()).add(value)
+
+
+def _is_conversation(row: Row) -> bool:
+    return isinstance(row.get(MESSAGES), list)
 
 
 def _value(place: Place, name: str, value: Any, kind: type) -> Any:

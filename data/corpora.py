@@ -13,6 +13,7 @@ from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError
 from transformers.utils import logging
 
 from .audio_folder import ALL, METADATA, AudioFolder
+from .chat_rows import chat_rows, is_chat
 from .corpus_builder import SpeechCorpus, skip_report
 from .corpus_errors import CorpusError
 from .downloads import download_corpus
@@ -59,6 +60,9 @@ def load_corpus(
     The path of a cut recording is a media fragment (`clip.flac#t=2.5,5.52`), which `load_audio` reads; to embed audio,
     use `examples/prepare_corpus.py`.
 
+    A column `messages`, which `columns` may name (`{"messages": "conversations"}`), is read as the module `chat_rows`
+    describes: one row a conversation, with `audio`, `context` and `answer`.
+
     Args:
         source: "slurp", "nlu_evaluation", "fluent_speech_commands", "slue_voxceleb" or "slue_voxpopuli", with
             `data_dir`, which may also be written behind it: "slurp:DATA_DIR"; a folder with `metadata.jsonl`;
@@ -95,7 +99,7 @@ def load_corpus(
     if name is None:
         _refuse_settings(source, settings)
         rows = _from_hub(folder, str(source), split, streaming, cache_dir)
-        return _checked(_named(rows, columns or {}, source), source, split)
+        return _checked(_asked(_named(rows, columns or {}, source), source), source, split)
     if labels and name != "folder":
         raise ValueError(f"'{name}' knows its labels; leave labels out")
     if download:
@@ -209,6 +213,15 @@ def _named(
             raise ValueError(f"'{source}' has no column '{theirs}'; it has {', '.join(names)}")
         rows = rows.rename_column(theirs, ours) if theirs != ours else rows
     return rows
+
+
+def _asked(rows: Dataset | IterableDataset, source: str | Path) -> Dataset | IterableDataset:
+    """Conversations as questions and answers; any other data set as it is."""
+    if not is_chat(rows.features):
+        return rows
+    if not isinstance(rows, Dataset):
+        raise ValueError(f"'{source}' holds conversations, which cannot be streamed; load it without streaming")
+    return chat_rows(rows, str(source))
 
 
 def _checked(rows: Dataset | IterableDataset, source: str | Path, split: str | None) -> Dataset | IterableDataset:

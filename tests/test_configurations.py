@@ -32,7 +32,8 @@ FAMILIES = {
     "bigscience/mt0-small": "mt5",
     "bigscience/mt0-xxl-mt": "mt5",
 }
-OFFLINE = {"tiny_zoo.yaml", "leave_one_speaker_out.yaml"}
+TINY = ("tiny_zoo.yaml", "tiny_mixture.yaml")
+OFFLINE = (*TINY, "leave_one_speaker_out.yaml")
 REAL = sorted(path.name for path in CONFIGURATIONS.glob("*.yaml") if path.name not in OFFLINE)
 
 
@@ -46,13 +47,28 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         samples = 0.1 * generator.standard_normal(8000 + 2000 * index).astype(np.float32)
         save_audio(folder / f"{index}.flac", np.clip(samples, -1, 1))
         line = {"audio": f"{index}.flac", "text": "turn on the lights", "speaker_id": index % 2, "split": "train"}
+        line |= {"sentence": line["text"], "translation": "mach das Licht an", "client_id": str(index % 2)}
         lines.append(json.dumps(line))
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     return folder
 
 
+@pytest.fixture(scope="module")
+def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three spoken questions with a text beside the speech."""
+    folder = tmp_path_factory.mktemp("conversations")
+    save_audio(folder / "0.flac", np.full(8000, 0.1, dtype=np.float32))
+    question = [{"type": "text", "text": "Be brief."}, {"type": "audio", "path": "0.flac"}]
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": "Paris."}]
+    line = json.dumps({"messages": messages, "split": "train"})
+    (folder / "metadata.jsonl").write_text("\n".join([line] * 3))
+    return folder
+
+
 @pytest.mark.parametrize("name", REAL)
-def test_ready_configuration_trains_at_toy_size(name: str, tmp_path: Path, recordings: Path) -> None:
+def test_ready_configuration_trains_at_toy_size(
+    name: str, tmp_path: Path, recordings: Path, conversations: Path
+) -> None:
     backbones, adapter, data, optimization, output = parse_arguments(
         "", *GROUPS, argv=["--config", str(CONFIGURATIONS / name)]
     )
@@ -63,7 +79,9 @@ def test_ready_configuration_trains_at_toy_size(name: str, tmp_path: Path, recor
     torch.manual_seed(0)
     model, processor = assemble(backbones, adapter, data)
     before = {key: parameter.clone() for key, parameter in model.named_parameters()}
-    examples = read_examples([f"{recordings}@train"], data)
+    sources = [recordings, conversations] if "instruction" in data.tasks else [recordings]
+    examples = read_examples([f"{source}@train" for source in sources], data)
+    assert {*examples["task"]} == {*data.tasks} == {*data.prompts} == {*data.metrics}
     optimization = dataclasses.replace(optimization, max_steps=2, batch_size=4, workers=0, warmup_steps=0)
     output = dataclasses.replace(output, output_dir=tmp_path / "output", save_steps=0)
     arguments = training_arguments(optimization, output, updates=2, evaluates=False)
@@ -81,9 +99,10 @@ def test_ready_configuration_trains_at_toy_size(name: str, tmp_path: Path, recor
     assert generated.shape[0] == 1
 
 
-def test_tiny_zoo_configuration_is_complete() -> None:
-    """The main job needs nothing that the repository does not hold or make."""
-    backbones, _, data, _, _ = parse_arguments("", *GROUPS, argv=["--config", str(CONFIGURATIONS / "tiny_zoo.yaml")])
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_configurations_are_complete(name: str) -> None:
+    """They need nothing that the repository does not hold or make."""
+    backbones, _, data, _, _ = parse_arguments("", *GROUPS, argv=["--config", str(CONFIGURATIONS / name)])
     root = CONFIGURATIONS.parents[1]
     assert (root / backbones.audio_model / "model.safetensors").is_file()
     assert (root / backbones.text_model / "model.safetensors").is_file()
