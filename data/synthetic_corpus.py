@@ -13,6 +13,7 @@ Each line of `metadata.jsonl` holds: id, audio (path below the folder), duration
 - request: scenario, action, intent ("scenario_action") and entities ([{type, start, end}, ...], characters);
 - statement: entities, raw_text (capitals, punctuation, digits) and raw_entities (characters of raw_text);
 - opinion: sentiment;
+- order: slots ({name: value}, null for an empty one);
 - story (one sentence of one): translation;
 - opening (the first sentence of a story): translation, facts (name, adjective, thing, place), question about it and
   answer_to_question, reply, and continuation (one of many);
@@ -45,6 +46,7 @@ from .entity_grammar import draw_statement
 from .espeak_synthesis import SAMPLING_RATE, EspeakError
 from .invented_language import translate
 from .opinion_grammar import draw_opinion
+from .order_grammar import draw_order
 from .question_grammar import draw_question
 from .story_grammar import draw_story_sentence, draw_whole_story, draw_words
 from .synthetic_voices import VOICE_SPLITS
@@ -67,7 +69,7 @@ class SyntheticCorpusRecipe:
     """
 
     name: str
-    kind: Literal["command", "request", "statement", "opinion", "story", "opening", "question", "words"]
+    kind: Literal["command", "request", "statement", "opinion", "order", "story", "opening", "question", "words"]
     count: int
     voices: Literal["train", "validation", "test"]
     seed: int
@@ -107,6 +109,8 @@ RECIPES = _recipes(
     SyntheticCorpusRecipe("questions-train", "question", 1500, "train", seed=25),
     SyntheticCorpusRecipe("questions-validation", "question", 150, "validation", 26, "unseen"),
     SyntheticCorpusRecipe("questions-test", "question", 300, "test", 27, "unseen"),
+    SyntheticCorpusRecipe("orders-train", "order", 2000, "train", seed=28),
+    SyntheticCorpusRecipe("orders-validation", "order", 150, "validation", seed=29),
 )
 
 
@@ -197,6 +201,11 @@ def _opinion(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
     return opinion.text, {"sentiment": opinion.sentiment}
 
 
+def _order(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
+    order = draw_order(recipe.seed, index)
+    return order.text, {"slots": order.slots}
+
+
 def _story(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
     sentence = draw_story_sentence(recipe.seed, index)
     return sentence, {"translation": translate(sentence)}
@@ -219,6 +228,7 @@ _DRAWS: dict[str, Callable[[SyntheticCorpusRecipe, int], tuple[str, Record]]] = 
     "request": _request,
     "statement": _statement,
     "opinion": _opinion,
+    "order": _order,
     "story": _story,
     "opening": _opening,
     "question": _question,

@@ -5,7 +5,8 @@ before, by leaving out one more: for the test speaker and each other speaker, th
 trained on the rest and scored on the other speaker only. So nothing that a test speaker said takes part in training
 or in choosing what that speaker is tested with. A pair is trained without once and serves the choices of both.
 
-A learner is any function of (setting, seed, rows to train on, rows to answer) that returns the answers.
+A learner is any function of (setting, seed, rows to train on, rows to answer) that returns the answers. What is left
+out may be any group of clips: where folds stand in place of the speakers, it is cross-validation.
 """
 
 from collections import Counter
@@ -22,6 +23,7 @@ from .intervals import mean_interval, paired_difference_interval, stratified_mea
 from .report import Measurement
 
 Learner = Callable[[Any, int, list[int], list[int]], list[str]]
+Judge = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 Scores = npt.NDArray[np.float64]
 
 
@@ -31,13 +33,13 @@ class SpeakerTest:
 
     settings: test speaker -> name of the setting chosen for it. inner: test speaker -> setting -> accuracy on the
     other speakers, the mean over them. scores [clips]: share of the seeds that answered a clip right, its speaker left
-    out. answers: those of the first seed.
+    out. answers: of each seed, those to all clips.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
     inner: dict[str, dict[str, float]] = field(default_factory=dict)
     scores: Scores = field(default_factory=lambda: np.zeros(0))
-    answers: list[str] = field(default_factory=list)
+    answers: list[list[str]] = field(default_factory=list)
 
 
 def leave_one_speaker_out(
@@ -46,29 +48,30 @@ def leave_one_speaker_out(
     learner: Learner,
     settings: Mapping[str, Any],
     seeds: Sequence[int] = (0,),
+    judge: Judge = correct,
 ) -> SpeakerTest:
     """Chooses a setting for each speaker on the others, then trains on all others and tests, once for each seed.
 
     Args:
         speakers, targets: of each clip.
         settings: name -> what the learner gets. With a single one nothing is left to choose.
+        judge: how right each answer is, 0 to 1, from targets and answers.
 
     Raises `ValueError` for fewer than three speakers, or two when there is nothing to choose.
     """
     names = sorted(set(speakers))
     if len(names) < (3 if len(settings) > 1 else 2):
         raise ValueError(f"only {len(names)} speakers ({', '.join(names)}): none is left to train or to choose on")
-    inner = _inner_accuracies(speakers, targets, learner, settings, seeds[0]) if len(settings) > 1 else {}
-    test = SpeakerTest(inner=inner, scores=np.zeros(len(targets)), answers=[""] * len(targets))
+    inner = _inner_accuracies(speakers, targets, learner, settings, seeds[0], judge) if len(settings) > 1 else {}
+    test = SpeakerTest(inner=inner, scores=np.zeros(len(targets)), answers=[[""] * len(targets) for _ in seeds])
     for name in names:
         test.settings[name] = max(inner[name], key=inner[name].__getitem__) if inner else next(iter(settings))
         rows, others = rows_of(speakers, [name]), rows_of(speakers, [other for other in names if other != name])
         for number, seed in enumerate(seeds):
             answers = learner(settings[test.settings[name]], seed, others, rows)
-            test.scores[rows] += np.array(correct([targets[row] for row in rows], answers)) / len(seeds)
-            if number == 0:
-                for row, answer in zip(rows, answers, strict=True):
-                    test.answers[row] = answer
+            test.scores[rows] += np.array(judge([targets[row] for row in rows], answers)) / len(seeds)
+            for row, answer in zip(rows, answers, strict=True):
+                test.answers[number][row] = answer
     return test
 
 
@@ -84,7 +87,12 @@ def rows_of(speakers: Sequence[str], chosen: Sequence[str]) -> list[int]:
 
 
 def _inner_accuracies(
-    speakers: Sequence[str], targets: Sequence[str], learner: Learner, settings: Mapping[str, Any], seed: int
+    speakers: Sequence[str],
+    targets: Sequence[str],
+    learner: Learner,
+    settings: Mapping[str, Any],
+    seed: int,
+    judge: Judge,
 ) -> dict[str, dict[str, float]]:
     """Test speaker -> setting -> mean accuracy on the other speakers, both left out of training in turn."""
     names = sorted(set(speakers))
@@ -96,7 +104,7 @@ def _inner_accuracies(
             answers = dict(zip(held_out, learner(value, seed, training, held_out), strict=True))
             for test_speaker, scored in (pair, pair[::-1]):
                 rows = rows_of(speakers, [scored])
-                right = correct([targets[row] for row in rows], [answers[row] for row in rows])
+                right = judge([targets[row] for row in rows], [answers[row] for row in rows])
                 reached[test_speaker][setting].append(float(np.mean(right)))
     return {
         name: {setting: float(np.mean(values)) for setting, values in by_setting.items()}

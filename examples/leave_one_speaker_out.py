@@ -6,21 +6,12 @@ Settings are chosen for each speaker on the other speakers alone; logistic regre
 through the same procedure beside it.
 """
 
-import dataclasses
 import os
 import sys
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from datasets import Dataset
-from transformers import set_seed
-
-from speechzoo.data.augmentation import VariedExamples
 from speechzoo.data.corpora import load_corpus, task_examples
-from speechzoo.data.speech_text_collator import SpeechTextCollator
 from speechzoo.evaluation.adapter_evaluation import Decoding, answer_speech
 from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbones, describe_corpus
 from speechzoo.evaluation.leave_one_speaker_out import (
@@ -36,59 +27,14 @@ from speechzoo.training.adapter_arguments import (
     BackboneArguments,
     DataArguments,
     OptimizationArguments,
-    OutputArguments,
     SpeakerArguments,
 )
-from speechzoo.training.adapter_training import assemble, make_trainer, optimizer_updates, train, training_arguments
+from speechzoo.training.adapter_learner import AdapterLearner, Groups, changed
 from speechzoo.training.command_line import as_command, parse_arguments
 from speechzoo.training.pooled_log_mel import answer_by_logistic_regression, pooled_log_mel
 
 CONFIGURATION = Path(__file__).parent / "configs" / "leave_one_speaker_out.yaml"
 TASK = "answer"
-
-Groups = tuple[BackboneArguments, AdapterArguments, OptimizationArguments]
-
-
-def changed(groups: Groups, values: Mapping[str, Any]) -> Groups:
-    """The same arguments with some values changed. Raises `ValueError` for a value that none of them has."""
-    left = dict(values)
-    parts: list[Any] = []
-    for group in groups:
-        own = {field.name: left.pop(field.name) for field in dataclasses.fields(group) if field.name in left}
-        parts.append(dataclasses.replace(group, **own))
-    if left:
-        raise ValueError(f"a candidate changes '{min(left)}', which no section but 'speaker' could hold")
-    return parts[0], parts[1], parts[2]
-
-
-@dataclass
-class AdapterLearner:
-    """Trains an adapter on some rows and lets it answer others; keeps the last model for the report."""
-
-    examples: Dataset
-    data: DataArguments
-    decoding: Decoding
-    runs: int
-    run: int = 0
-    model: Any = None
-
-    def __call__(self, groups: Groups, seed: int, training: list[int], test: list[int]) -> list[str]:
-        backbones, adapter, optimization = groups
-        self.run += 1
-        heard, unheard = (sorted(set(self.examples.select(rows)["speaker"])) for rows in (training, test))
-        print(f"run {self.run} of {self.runs}: train on {', '.join(heard)}; test on {', '.join(unheard)}", flush=True)
-        set_seed(seed)
-        self.model, processor = assemble(backbones, adapter, self.data)
-        rows = self.examples.select(training)
-        optimization = dataclasses.replace(optimization, seed=seed)
-        updates = optimizer_updates(len(rows), optimization)
-        epochs = -(-updates * optimization.batch_size * optimization.accumulation_steps // len(rows))
-        varied = VariedExamples(rows, processor.sampling_rate, epochs, seed)
-        with tempfile.TemporaryDirectory() as folder:
-            output = OutputArguments(output_dir=Path(folder))
-            arguments = training_arguments(optimization, output, updates, evaluates=False)
-            train(make_trainer(self.model, SpeechTextCollator(processor), varied, None, arguments), resume=False)
-        return answer_speech(self.model, processor, self.examples.select(test), self.decoding)
 
 
 def main() -> None:
@@ -116,7 +62,7 @@ def main() -> None:
     choices = tuple(sorted(set(targets))) if experiment.closed else ()
     decoding = Decoding(64, experiment.max_new_tokens, choices)
     runs = count_trainings(len(set(speakers)), len(candidates), len(experiment.seeds))
-    learner = AdapterLearner(examples, data, decoding, runs)
+    learner = AdapterLearner(examples, speakers, data, partial(answer_speech, decoding=decoding), runs)
     with watch("adapters"):
         adapters = leave_one_speaker_out(speakers, targets, learner, candidates, experiment.seeds)
 
@@ -134,7 +80,7 @@ def main() -> None:
             *measure_speakers(baseline, regression, speakers, targets, **facts),
             *measure_gain("gain over logistic regression", adapters, regression, speakers, **facts),
         ],
-        examples=[Example(targets[row], adapters.answers[row], TASK, speakers[row]) for row in shown],
+        examples=[Example(targets[row], adapters.answers[0][row], TASK, speakers[row]) for row in shown],
         wall_seconds=watch.seconds,
         parameters=count_parameters(learner.model),
         limits=experiment.limits,

@@ -123,22 +123,40 @@ class OutputArguments:
 
 
 @dataclass
-class SpeakerArguments:
-    """Speakers left out, what is chosen for them, and results."""
+class HeldOutArguments:
+    """What is left out in turn, what is chosen for it, and results."""
 
     data: Path = field(metadata={"help": "corpus whose speakers are left out in turn"})
-    column: str = option("text", "column of the answers")
     prompt: str = option("{audio}", "what the LLM reads, {audio} where the clip goes")
     audio_token: str = option("<|audio|>", "placeholder of one speech embedding in the prompt")
-    closed: bool = option(True, "answer with what the column holds alone, as a classifier does")
     max_new_tokens: int = option(16, "longest answer in tokens")
     candidates: dict[str, dict[str, Any]] = option(
-        {"as given": {}}, "name -> values of other sections that it changes; one is chosen for each speaker"
+        {"as given": {}}, "name -> values of other sections that it changes; one is chosen for each speaker or fold"
     )
     regularization: list[float] = option(
-        [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "C of logistic regression; one is chosen for each speaker"
+        [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0], "C of logistic regression; one is chosen for each speaker or fold"
     )
     seeds: list[int] = option([0], "of adapters and data order; settings are chosen with the first")
     data_license: str = option("", "license of the corpus, for the report")
     limits: list[str] = option([], "known limits, one sentence each, for the report")
-    results_file: Path = option(Path("results/leave_one_speaker_out.json"), "where the report goes")
+    results_file: Path = option(Path("results/held_out.json"), "where the report goes")
+
+
+@dataclass
+class SpeakerArguments(HeldOutArguments):
+    """Speakers left out, what is chosen for them, and results."""
+
+    column: str = option("text", "column of the answers")
+    closed: bool = option(True, "answer with what the column holds alone, as a classifier does")
+
+
+@dataclass
+class SlotArguments(HeldOutArguments):
+    """Folds of speakers left out, what is chosen for them, and results."""
+
+    column: str = option("slots", "column of the slots, an object of values by name")
+    group: str = option("speaker_group", "column of the speaker, or of the group that stands for one")
+    folds: int = option(5, "groups are left out in so many folds")
+    first_data: list[str] = option([], "corpora with the same slots that every training starts from")
+    first_epochs: float = option(1.0, "passes over them")
+    copies: int = option(4, "of each clip, varied, where the frames of a frozen encoder are kept (cache_features)")

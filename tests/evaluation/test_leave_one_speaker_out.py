@@ -74,7 +74,9 @@ def test_choice_and_scores_against_brute_force():
         for row in clips_of(name):
             expected = np.mean([oracle.right(value, seed, frozenset(others), row) for seed in (0, 1)])
             assert reached.scores[row] == expected
-            assert (reached.answers[row] == TARGETS[row]) == oracle.right(value, 0, frozenset(others), row)
+            for seed in (0, 1):
+                right = oracle.right(value, seed, frozenset(others), row)
+                assert (reached.answers[seed][row] == TARGETS[row]) == right
     assert len(set(reached.settings.values())) > 1, "the example must have speakers that choose differently"
 
 
@@ -92,6 +94,19 @@ def test_a_single_setting_needs_no_choice():
     reached = leave_one_speaker_out(SPEAKERS, TARGETS, oracle, {"only": 1})
     assert len(oracle.calls) == count_trainings(4, settings=1, seeds=1) == 4
     assert reached.settings == dict.fromkeys(NAMES, "only")
+
+
+def test_answers_can_be_judged_in_another_way():
+    def opposite(targets, answers):
+        return [float(target != answer) for target, answer in zip(targets, answers, strict=True)]
+
+    plain = leave_one_speaker_out(SPEAKERS, TARGETS, Oracle(), SETTINGS)
+    turned = leave_one_speaker_out(SPEAKERS, TARGETS, Oracle(), SETTINGS, judge=opposite)
+    for name in NAMES:
+        inner = {setting: 1 - value for setting, value in plain.inner[name].items()}
+        assert turned.inner[name] == pytest.approx(inner)
+        assert turned.inner[name][turned.settings[name]] == max(turned.inner[name].values())
+    assert turned.scores.mean() < 0.65 and set(turned.scores) == {0.0, 1.0}
 
 
 def test_too_few_speakers():

@@ -12,6 +12,7 @@ import soundfile
 from tiny_models import save_encoder, save_language_model
 
 from speechzoo.evaluation.report import read_report
+from speechzoo.training import adapter_learner
 
 ROOT = Path(__file__).parents[2]
 SPEAKERS, WORDS = ("ann", "bob", "cy"), ("kitchen", "bedroom")
@@ -50,7 +51,7 @@ def run(script, corpus, tmp_path, monkeypatch):
     save_language_model("llama", language_model)
     trained, answered = [], []
 
-    class Recorded(script.VariedExamples):
+    class Recorded(adapter_learner.VariedExamples):
         def __init__(self, examples, *arguments):
             trained.append(list(examples["id"]))
             super().__init__(examples, *arguments)
@@ -63,7 +64,7 @@ def run(script, corpus, tmp_path, monkeypatch):
         report = tmp_path / "report.json"
         backbones = ["--audio_model", str(encoder), "--text_model", str(language_model), "--audio_token", "<audio>"]
         short = ["--epochs", "1", "--batch_size", "8", "--prompt", "speech {audio}", "--results_file", str(report)]
-        monkeypatch.setattr(script, "VariedExamples", Recorded)
+        monkeypatch.setattr(adapter_learner, "VariedExamples", Recorded)
         monkeypatch.setattr(script, "answer_speech", answer)
         words = ["leave_one_speaker_out.py", "--data", str(corpus), *backbones, *short, *flags]
         monkeypatch.setattr(sys, "argv", words)
