@@ -1,8 +1,8 @@
 """The invented language that the tiny zoo translates into: words of its own, no articles, postpositions, verbs last.
 
-"anna bought a heavy coat at the market today" becomes the words for anna, heavy, coat, market, at, today, bought: the
-order of a language such as Japanese or Turkish. Names stay as they are. It is a function of the sentence alone, so
-that every sentence has one translation, and an error is an error.
+"anna bought a heavy coat at the market" becomes the words for anna, heavy, coat, market, at, bought: the order of a
+language such as Japanese or Turkish. Names stay as they are. It is a function of the sentence alone, so that every
+sentence has one translation, and an error is an error.
 """
 
 from __future__ import annotations

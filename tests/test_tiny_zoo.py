@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForCTC, AutoProcessor, AutoTokenizer
 
-from speechzoo.data.story_grammar import lexicon
 from speechzoo.data.synthetic_corpus import RECIPES
-from speechzoo.data.text_tasks import COPY, INTENT, encode_prompt
+from speechzoo.data.text_task_dataset import PromptEncoder
+from speechzoo.data.text_tasks import COPY, INTENT, vocabulary
 from speechzoo.evaluation.report import read_report
 from speechzoo.evaluation.tiny_zoo_evaluation import complete, measure_language_model, measure_speech_encoder
 from speechzoo.hub_cards.tiny_zoo_card import render_tiny_zoo_card
@@ -19,6 +19,20 @@ from speechzoo.hub_cards.tiny_zoo_card import render_tiny_zoo_card
 TINY_ZOO = Path(__file__).parents[1] / "examples" / "tiny_zoo"
 ENCODER, LANGUAGE_MODEL = TINY_ZOO / "speech_encoder", TINY_ZOO / "language_model"
 MEGABYTE = 1_000_000
+# What the language model must do at least: shares of exactly right answers, of 40 texts of a task.
+AT_LEAST = {
+    "copy random words": 0.9,
+    "copy stories": 0.95,
+    "copy trained phrasings": 0.95,
+    "copy trained phrasings, spread out": 0.7,
+    "intent of trained phrasings": 0.95,
+    "intent of held-out phrasings": 0.5,
+    "translate stories": 0.95,
+    "answer trained questions": 0.95,
+    "answer about stories": 0.9,
+    "reply to stories": 0.9,
+    "2 shots of each class": 0.8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +81,9 @@ def test_the_encoder_transcribes_voices_it_never_heard(tmp_path):
     assert measurement.items == 60 and measurement.value < max(2 * expected, expected + 0.08)
 
 
-def test_words_of_the_lexicon_are_whole_pieces_and_nothing_is_unknown(language_model):
+def test_words_of_the_vocabulary_are_whole_pieces_and_nothing_is_unknown(language_model):
     _, tokenizer = language_model
-    assert all(len(tokenizer.encode(word, add_special_tokens=False)) == 1 for word in lexicon())
+    assert all(len(tokenizer.encode(word, add_special_tokens=False)) == 1 for word in vocabulary())
     text = "turn on the zxyqv, naïve 東京"
     tokens = tokenizer.encode(text)
     assert tokens[0] == tokenizer.bos_token_id and tokenizer.unk_token_id not in tokens
@@ -81,24 +95,27 @@ def test_special_tokens_are_set_everywhere(language_model):
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         ids = {getattr(part, name) for part in (model.config, model.generation_config, tokenizer)}
         assert len(ids) == 1 and None not in ids
-    assert tokenizer.convert_tokens_to_ids(["<audio>", "<asr>", "<int>"]) == [4, 5, 6]
-    assert tokenizer.encode("turn on <asr> turn on") == tokenizer.encode("turn on<asr>turn on")
+    signs = ["<audio>", "<asr>", "<int>", "<mt>", "<ans>", "<dlg>", "<con>", "<ctx>"]
+    assert tokenizer.convert_tokens_to_ids(signs) == list(range(4, 12))
+    for sign in signs:
+        assert tokenizer.encode(f"turn on {sign} turn on") == tokenizer.encode(f"turn on{sign}turn on")
 
 
-def test_the_language_model_copies_and_names_intents(language_model):
+def test_the_language_model_does_its_tasks(language_model):
     results = {item.name: item.value for item in measure_language_model(*language_model, count=40)}
-    assert results["copy random words"] >= 0.8
-    assert results["copy trained phrasings"] >= 0.95
-    assert results["intent of trained phrasings"] >= 0.95
-    assert results["intent of held-out phrasings"] >= 0.5
-    assert results["copy trained phrasings, spread out"] >= 0.7
+    assert {name: results[name] for name, least in AT_LEAST.items() if results[name] < least} == {}
+
+
+def test_the_report_measures_the_same_tasks():
+    reported = {item.name: item.value for item in read_report(LANGUAGE_MODEL / "training_report.json").measurements}
+    assert {name: reported[name] for name, least in AT_LEAST.items() if reported[name] < least} == {}
 
 
 def test_long_prompts_do_not_disturb_the_language_model(language_model):
     """Sixty places before the task's sign, as many as speech takes."""
     model, tokenizer = language_model
     filler = tokenizer.convert_tokens_to_ids("<audio>")
-    bos, *source, task = encode_prompt(tokenizer, "turn off the lights in the washroom", INTENT)
+    bos, *source, task = PromptEncoder(tokenizer).prompt("turn off the lights in the washroom", INTENT)
     spread = [*[filler] * 4, *(token for word in source for token in (*[word] * 3, *[filler] * 4))]
     assert 50 < len(spread) < 64
     assert complete(model, tokenizer, [[bos, *spread, task]]) == ["deactivate lights washroom"]

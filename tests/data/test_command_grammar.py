@@ -10,7 +10,7 @@ from speechzoo.data.command_grammar import (
     intents,
     phrasings,
 )
-from speechzoo.data.story_grammar import draw_story, draw_words, lexicon
+from speechzoo.data.story_grammar import draw_story, draw_words, lexicon, words_of
 
 # The table of Fluent Speech Commands, counted there by hand.
 ACTIONS = {"activate": 6, "deactivate": 6, "increase": 5, "decrease": 5, "bring": 4, "change language": 5}
@@ -54,6 +54,10 @@ def test_draws_depend_on_seed_and_index_alone():
     assert [draw_command(7, index) for index in reversed(range(50))] == first[::-1]
     assert [draw_command(8, index) for index in range(50)] != first
     assert draw_words(1, 2) == draw_words(1, 2) != draw_words(1, 3)
+
+
+def test_words_of_texts_leave_out_what_templates_fill_in():
+    assert words_of(["the {thing} of {name}", "of all"]) == ("all", "of", "the")
 
 
 def test_intents_take_turns():

@@ -10,6 +10,9 @@ import soundfile
 from speechzoo.data.assistant_grammar import unseen_words
 from speechzoo.data.entity_grammar import unseen_names
 from speechzoo.data.espeak_synthesis import EspeakError, EspeakSynthesizer, SpeechRequest
+from speechzoo.data.invented_language import translate
+from speechzoo.data.question_grammar import Question, is_held_out
+from speechzoo.data.story_grammar import content_words
 from speechzoo.data.synthetic_corpus import RECIPES, SyntheticCorpusRecipe, build_synthetic_corpus, read_corpus
 from speechzoo.data.synthetic_voices import FEMALE_VARIANTS, UNSEEN_ACCENTS, VOICE_SPLITS
 
@@ -59,6 +62,7 @@ def test_clips_are_what_their_lines_say(corpus):
         assert np.abs(samples).max() > 0.02
         assert record["speaker"] and "+" not in record["speaker"]
         assert record["intent"] == " ".join(record["slots"].values()) and record["phrasing"] == "seen"
+        assert record["translation"] == translate(record["transcript"])
 
 
 def test_word_and_phone_times_are_monotone_and_inside_the_clip(corpus):
@@ -86,7 +90,42 @@ def test_words_lie_where_the_voice_speaks(corpus):
 def test_stories_and_words_have_no_intent(tmp_path):
     for kind in ("story", "words"):
         folder = build_synthetic_corpus(SyntheticCorpusRecipe(kind, kind, 3, "train", seed=1), tmp_path)
-        assert all("intent" not in record and record["kind"] == kind for record in read_corpus(folder))
+        records = read_corpus(folder)
+        assert all("intent" not in record and record["kind"] == kind for record in records)
+        expected = [translate(record["transcript"]) if kind == "story" else None for record in records]
+        assert [record.get("translation") for record in records] == expected
+
+
+def first_clips(recipe_name, count, cache):
+    """The first records of a ready corpus."""
+    return read_corpus(build_synthetic_corpus(replace(RECIPES[recipe_name], count=count), cache))
+
+
+def held_out_trio(facts):
+    """Counted here, not by the grammar: every seventh trio of name, thing and place."""
+    return sum(content_words()[kind].index(facts[kind]) for kind in ("name", "thing", "place")) % 7 == 0
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_openings_say_what_is_asked_about_them_and_test_voices_tell_stories_of_their_own(split, tmp_path):
+    for record in first_clips(f"openings-{split}", 12, tmp_path):
+        words, facts = record["transcript"].split(), record["facts"]
+        assert list(facts) == ["name", "adjective", "thing", "place"] and set(facts.values()) <= set(words)
+        assert record["translation"] == translate(record["transcript"])
+        assert set(record["answer_to_question"].split()) & set(facts.values())
+        assert record["question"].split()[0] in ("who", "which", "where", "was")
+        for follows in (record["reply"], record["continuation"]):
+            assert follows != record["transcript"] and set(follows.split()) & {facts["name"], facts["thing"]}
+        assert held_out_trio(facts) == (split != "train")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_questions_come_with_an_answer_and_held_out_ones_are_not_spoken_in_training(split, tmp_path):
+    records = first_clips(f"questions-{split}", 12, tmp_path)
+    for record in records:
+        question = Question(record["transcript"], record["answer"], record["family"])
+        assert question.answer and is_held_out(question) == (split != "train")
+    assert len({record["family"] for record in records}) > 2
 
 
 @pytest.mark.parametrize(("kind", "kept"), [("request", unseen_words()), ("statement", unseen_names())])
@@ -144,3 +183,6 @@ def test_the_ready_test_sets_are_large_enough():
     assert len(seeds) == len(set(seeds))
     for name, recipe in RECIPES.items():
         assert recipe.name == name and recipe.voices == next(v for v in VOICE_SPLITS if v in name)
+        if recipe.kind in ("opening", "question"):
+            assert recipe.phrasing == ("seen" if recipe.voices == "train" else "unseen")
+        assert recipe.voices != "train" or recipe.phrasing == "seen"
