@@ -81,9 +81,10 @@ def test_the_encoder_transcribes_voices_it_never_heard(tmp_path):
     assert measurement.items == 60 and measurement.value < max(2 * expected, expected + 0.08)
 
 
-def test_words_of_the_vocabulary_are_whole_pieces_and_nothing_is_unknown(language_model):
+def test_words_but_those_with_an_apostrophe_are_whole_pieces_and_nothing_is_unknown(language_model):
     _, tokenizer = language_model
-    assert all(len(tokenizer.encode(word, add_special_tokens=False)) == 1 for word in vocabulary())
+    pieces = {word: len(tokenizer.encode(word, add_special_tokens=False)) for word in vocabulary()}
+    assert {word for word, count in pieces.items() if count > 1} == {word for word in pieces if "'" in word}
     text = "turn on the zxyqv, naïve 東京"
     tokens = tokenizer.encode(text)
     assert tokens[0] == tokenizer.bos_token_id and tokenizer.unk_token_id not in tokens
