@@ -67,10 +67,13 @@ def score_slots(gold: Sequence[Slots], predicted: Sequence[Slots], names: Sequen
     return SlotScores(counts, np.array([set(wanted) == set(given) for wanted, given in pairs], dtype=np.float64))
 
 
-def slot_agreement(gold: Sequence[Slots], predicted: Sequence[Slots], names: Sequence[str]) -> list[float]:
-    """Of each utterance the share of slots that are as they should be: the same value, or empty on both sides."""
-    rows = zip(gold, predicted, strict=True)
-    return [sum(_value(a, name) == _value(b, name) for name in names) / len(names) for a, b in rows]
+def f1_of_each(gold: Sequence[Slots], predicted: Sequence[Slots]) -> list[float]:
+    """The F1 of each utterance by itself; 1 where both sides are empty."""
+    values = []
+    for wanted, given in zip(gold, predicted, strict=True):
+        found = len(set(_pairs(wanted)) & set(_pairs(given)))
+        values.append(2 * found / (len(wanted) + len(given)) if wanted or given else 1.0)
+    return values
 
 
 def mean_scores(scores: Sequence[SlotScores]) -> SlotScores:

@@ -10,7 +10,7 @@ first, each into the fold that has the fewest clips so far; intervals resample w
 The model writes all slots as one line of text, from one prompt. It learns from orders by synthetic voices first, where
 `first_data` names any, then from the people of all folds but one. Logistic regression on pooled log-mel features, one
 for each slot, goes through the same folds beside it. Where there are several candidates, or strengths of
-regularization, one is chosen for each fold on the other folds alone, by the share of slots that are right.
+regularization, one is chosen for each fold on the other folds alone, by the mean F1 of an order.
 """
 
 import os
@@ -31,13 +31,13 @@ from speechzoo.evaluation.leave_one_speaker_out import count_trainings, leave_on
 from speechzoo.evaluation.report import Example, Report, environment, write_report
 from speechzoo.evaluation.slot_scores import (
     Slots,
+    f1_of_each,
     mean_scores,
     measure_slot_gain,
     measure_slots,
     most_frequent,
     score_of_drawing,
     score_slots,
-    slot_agreement,
 )
 from speechzoo.hub_cards.result_tables import measurement_table
 from speechzoo.training.adapter_arguments import (
@@ -72,7 +72,7 @@ def main() -> None:
     folds = [f"fold {number}" for number in balanced_folds(people, experiment.folds)]
 
     def judge(lines: Sequence[str], answers: Sequence[str]) -> list[float]:
-        return slot_agreement(read_lines(lines, names), read_lines(answers, names), names)
+        return f1_of_each(read_lines(lines, names), read_lines(answers, names))
 
     with watch("logistic regression"):
         strengths = {str(value): value for value in experiment.regularization}
@@ -132,7 +132,7 @@ def main() -> None:
         settings={
             "folds": in_fold,
             "chosen": {system: adapters.settings, baseline: regression.settings},
-            "slots right on the other folds": {system: adapters.inner, baseline: regression.inner},
+            "F1 of an order on the other folds": {system: adapters.inner, baseline: regression.inner},
             **{name: getattr(experiment, name) for name in ("candidates", "prompt", "first_epochs", "copies")},
             "unfrozen": groups[0].unfrozen,
             **vars(groups[1]),

@@ -52,8 +52,8 @@ class AdapterLearner:
     parts [rows]: what the rows are held out by, speakers or folds. answer: what a model and its processor answer to
     examples, one text each. runs: how many trainings are to come, for the lines of progress. first: other examples, on
     which a model of the same settings is trained beforehand, once for each seed, `first_epochs` long; every training
-    starts from its weights. copies: how often each clip is varied where the frames of a frozen encoder are kept;
-    otherwise it is varied anew in each epoch.
+    starts from its weights. copies: how often each clip of a training is varied where the frames of a frozen encoder
+    are kept, the first examples not at all; without kept frames all clips are varied anew in each epoch.
     """
 
     examples: Dataset
@@ -75,7 +75,8 @@ class AdapterLearner:
         weights = {} if self.first is None else self._start(groups, seed, self.first)
         processor = self._assemble(groups, seed)
         self.model.load_state_dict(weights, strict=False)
-        self._train(processor, self.examples.select(training), dataclasses.replace(groups[2], seed=seed))
+        rows, optimization = self.examples.select(training), dataclasses.replace(groups[2], seed=seed)
+        self._train(processor, rows, optimization, self.copies)
         return self.answer(self.model, processor, self.examples.select(test))
 
     def _assemble(self, groups: Groups, seed: int) -> Any:
@@ -90,17 +91,18 @@ class AdapterLearner:
                 return weights
         print(f"train on {len(first)} first examples", flush=True)
         processor = self._assemble(groups, seed)
-        self._train(processor, first, dataclasses.replace(groups[2], seed=seed, epochs=self.first_epochs))
+        optimization = dataclasses.replace(groups[2], seed=seed, epochs=self.first_epochs)
+        self._train(processor, first, optimization, copies=0)
         weights = {name: weight.clone() for name, weight in trained_parameters(self.model)}
         self._starts.append((groups, seed, weights))
         return weights
 
-    def _train(self, processor: Any, rows: Dataset, optimization: OptimizationArguments) -> None:
+    def _train(self, processor: Any, rows: Dataset, optimization: OptimizationArguments, copies: int) -> None:
         updates = optimizer_updates(len(rows), optimization)
         heard: Any
         if optimization.cache_features:
-            copies = varied_copies(rows, processor.sampling_rate, self.copies)
-            collator, (heard,) = keep_encoder_frames(self.model, processor, [copies], optimization)
+            versions = varied_copies(rows, processor.sampling_rate, copies)
+            collator, (heard,) = keep_encoder_frames(self.model, processor, [versions], optimization)
         else:
             epochs = -(-updates * optimization.batch_size * optimization.accumulation_steps // len(rows))
             collator = SpeechTextCollator(processor)

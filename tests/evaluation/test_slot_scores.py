@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from speechzoo.evaluation.slot_scores import (
+    f1_of_each,
     mean_scores,
     measure_slot_gain,
     measure_slots,
     most_frequent,
     score_of_drawing,
     score_slots,
-    slot_agreement,
 )
 
 NAMES = ("drink", "size", "milk")
@@ -87,9 +87,16 @@ def test_faults():
         mean_scores([score_slots([{"a": "x"}], [{}]), score_slots([{"b": "x"}], [{}])])
 
 
-def test_agreement_counts_slots_that_are_rightly_empty():
+def test_each_utterance_by_itself():
     answers = [{"drink": "mocha"}, {"drink": "Latte", "milk": "soy milk"}, {"size": "large"}, {}]
-    assert slot_agreement(GOLD, answers, NAMES) == pytest.approx([2 / 3, 1, 1 / 3, 0])
+    assert f1_of_each(GOLD, answers) == pytest.approx([2 / 3, 1, 0, 0])
+    assert f1_of_each([{}, {}], [{}, {"drink": "mocha"}]) == [1, 0]
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        gold, predicted = drawn(rng, 20), drawn(rng, 20)
+        kept = [row for row in range(20) if gold[row] or predicted[row]]
+        alone = [by_hand([gold[row]], [predicted[row]])[0] for row in kept]
+        assert [f1_of_each(gold, predicted)[row] for row in kept] == pytest.approx(alone)
 
 
 def test_mean_of_seeds_is_of_counts():

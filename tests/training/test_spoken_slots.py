@@ -76,7 +76,7 @@ def test_folds_keep_people_apart(script, tmp_path, monkeypatch, first):
     script.main()
 
     started = [names for names in trained if any(name.startswith("other") for name in names)]
-    assert len(started) == first and all(len(names) == 2 * 6 for names in started)
+    assert len(started) == first and all(len(names) == 6 for names in started)
     folds = [names for names in trained if names not in started]
     assert len(folds) == len(answered) == 3
     for heard, tested in zip(folds, answered, strict=True):
