@@ -1,6 +1,6 @@
 """Tiny random backbones of every tested family, saved as ordinary checkpoint folders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +139,18 @@ def save_encoder(family: str, folder: Path) -> Path:
     return folder
 
 
-def save_language_model(family: str, folder: Path) -> Path:
+def save_language_model(
+    family: str, folder: Path, scale: float | None = None, words: Sequence[str] = WORDS, **fields: Any
+) -> Path:
     """A random LLM with a word tokenizer. Weights are scaled up so that its answers depend on what it reads.
 
-    Those of T5 are large already, for its attention does not divide by the width.
+    Those of T5 are large already, for its attention does not divide by the width. `fields` replace those of the
+    family's configuration.
     """
-    scale = 1.0 if family in ("t5", "mt5") else 4.0
+    if scale is None:
+        scale = 1.0 if family in ("t5", "mt5") else 4.0
     config = LANGUAGE_MODELS[family]()
-    config.pad_token_id, config.bos_token_id, config.eos_token_id = 0, 1, 2
+    config.update({"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **fields})
     torch.manual_seed(1)
     auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     model = auto.from_config(config)
@@ -157,16 +161,18 @@ def save_language_model(family: str, folder: Path) -> Path:
             if name.endswith("bias"):
                 parameter.uniform_(-0.1, 0.1)
     model.save_pretrained(folder)
-    tokenizer(config.is_encoder_decoder).save_pretrained(folder)
+    tokenizer(config.is_encoder_decoder, words=words).save_pretrained(folder)
     return folder
 
 
-def tokenizer(is_encoder_decoder: bool = False, size: int = VOCABULARY - 1) -> PreTrainedTokenizerFast:
+def tokenizer(
+    is_encoder_decoder: bool = False, size: int = VOCABULARY - 1, words: Sequence[str] = WORDS
+) -> PreTrainedTokenizerFast:
     """A word-level tokenizer that writes `<s>` before a text, or for an encoder-decoder `</s>` after it.
 
     It leaves the LLM one id, for the placeholder. All ids are words, so that every answer can be read.
     """
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", *WORDS]
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *words]
     tokens += [f"word{index}" for index in range(len(tokens), size)]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
