@@ -118,9 +118,10 @@ def _how_made(report: SweepReport) -> str:
     items = max((value.items for value in report.values), default=0)
     speakers = max((value.speakers or 0 for value in report.values), default=0)
     hardware = f"{report.environment.hardware}; " if report.environment else ""
+    adapters = f"{len(report.seeds)} trained adapter{'' if len(report.seeds) == 1 else 's'}"
     return (
-        f"{items} clips{f' of {speakers} speakers' if speakers else ''} a probe, means over {len(report.seeds)} "
-        f"trained adapters. Intervals are Student's, with these as the units: what another training would give on the "
+        f"{items} clips{f' of {speakers} speakers' if speakers else ''} a probe, means over {adapters}. "
+        f"Intervals are Student's, with these as the units: what another training would give on the "
         f"same clips; they may reach beyond what a score can be and have no width where all agree. Those of each "
         f"training over speakers are in the report. Chance: the answers given to other clips. Topline: the language "
         f"model's answers to the true text. {hardware}{_minutes(report.wall_seconds)}; {report.date[:10]}."
