@@ -60,12 +60,14 @@ def _character_errors(reference: str, transcript: str) -> int:
 
 
 @torch.inference_mode()
-def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[str]:
+def complete(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], max_new_tokens: int = 64
+) -> list[str]:
     """Greedy completions of prompts of token ids, as text."""
     completions: list[str] = []
     for start in range(0, len(prompts), 64):
         batch = tokenizer.pad({"input_ids": prompts[start : start + 64]}, padding_side="left", return_tensors="pt")
-        tokens = model.generate(**batch, max_new_tokens=64, do_sample=False)
+        tokens = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
         prompted = 0 if model.config.is_encoder_decoder else batch["input_ids"].shape[1]
         completions += tokenizer.batch_decode(tokens[:, prompted:], skip_special_tokens=True)
     return completions
@@ -134,7 +136,9 @@ def _measure_episodes(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         ]
         name = f"{shots} shots of each class{', intents that no episode showed' if unseen else ''}"
         chance = float(np.mean([1 / len(set(episode.labels)) for episode in episodes]))
-        measurements.append(_measure_answers(model, tokenizer, name, prompts, answers, chance))
+        # After the label a model goes on as it likes: with the next text, where it was trained on episodes as wholes.
+        longest = max(len(encoder.text(answer)) for answer in answers)
+        measurements.append(_measure_answers(model, tokenizer, name, prompts, answers, chance, longest))
     return measurements
 
 
@@ -145,8 +149,9 @@ def _measure_answers(
     prompts: list[list[int]],
     answers: list[str],
     chance: float,
+    max_new_tokens: int = 64,
 ) -> Measurement:
-    completions = complete(model, tokenizer, prompts)
+    completions = complete(model, tokenizer, prompts, max_new_tokens)
     right = [given == answer for given, answer in zip(completions, answers, strict=True)]
     return Measurement.of(
         name,

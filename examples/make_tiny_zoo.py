@@ -158,9 +158,8 @@ def finish_language_model(
             title="Tiny encoder-decoder" if model.config.is_encoder_decoder else "Tiny language model",
             description=f"A {kind} that learned a handful of text tasks, each asked for by a sign after the text: "
             "`<asr>` copies, `<int>` names the intent of a command, `<mt>` translates into an invented language, "
-            "`<ans>` answers, `<dlg>` replies, `<con>` continues; with examples before it, `<int>` gives the word "
-            "that they give to texts of the same class. A question or a list of words may stand before the text, "
-            "closed by `<ctx>`.",
+            "`<ans>` answers, `<dlg>` replies, `<con>` continues. A question or a list of words may stand before the "
+            "text, closed by `<ctx>`.",
             system=model.config.model_type,
             command=as_command(),
             seeds={"all": settings.seed},
@@ -172,6 +171,10 @@ def finish_language_model(
             limits=[
                 "It saw generated text of an 800-word vocabulary only, and is no model of English.",
                 "It does nothing useful for a prompt that ends in none of its signs.",
+                "Episodes were a part of its training, but it did not learn in context from them: with labeled examples "
+                "before a text it is at chance.",
+                "Two of the 31 held-out phrasings are also requests to an assistant: it copied them and saw them in "
+                "episodes, but never with their intent or translation.",
                 "The rows say which texts of a task it was not trained on; random words that are spread out by "
                 "fillers are hardly copied in order.",
             ],

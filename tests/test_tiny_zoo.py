@@ -21,7 +21,7 @@ ENCODER, LANGUAGE_MODEL = TINY_ZOO / "speech_encoder", TINY_ZOO / "language_mode
 MEGABYTE = 1_000_000
 # What the language model must do at least: shares of exactly right answers, of 40 texts of a task.
 AT_LEAST = {
-    "copy random words": 0.9,
+    "copy random words": 0.75,
     "copy stories": 0.95,
     "copy trained phrasings": 0.95,
     "copy trained phrasings, spread out": 0.7,
@@ -29,9 +29,8 @@ AT_LEAST = {
     "intent of held-out phrasings": 0.5,
     "translate stories": 0.95,
     "answer trained questions": 0.95,
-    "answer about stories": 0.9,
+    "answer about stories": 0.7,
     "reply to stories": 0.9,
-    "2 shots of each class": 0.8,
 }
 
 
