@@ -171,8 +171,8 @@ def finish_language_model(
             limits=[
                 "It saw generated text of an 800-word vocabulary only, and is no model of English.",
                 "It does nothing useful for a prompt that ends in none of its signs.",
-                "Episodes were a part of its training, but it did not learn in context from them: with labeled examples "
-                "before a text it is at chance.",
+                "Episodes were a part of its training, but it did not learn in context from them: with labeled "
+                "examples before a text it is at chance.",
                 "Two of the 31 held-out phrasings are also requests to an assistant: it copied them and saw them in "
                 "episodes, but never with their intent or translation.",
                 "The rows say which texts of a task it was not trained on; random words that are spread out by "
