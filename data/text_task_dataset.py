@@ -28,6 +28,11 @@ class PromptEncoder:
         before = [*self.text(context), self.sign(CONTEXT)] if context else []
         return [self.tokenizer.bos_token_id, *before, *self.text(text, spread), self.sign(sign)]
 
+    def task(self, task: TextTask, spread: random.Random | None = None) -> list[int]:
+        """The prompt of a task, with what is shown in place of its text."""
+        shown = task.text if task.shown is None else task.shown
+        return self.prompt(shown, task.sign, task.context, spread)
+
     def text(self, text: str, spread: random.Random | None = None) -> list[int]:
         tokens = self.tokenizer.encode(text, add_special_tokens=False)
         return spread_out(tokens, self.sign(FILLER), spread) if spread is not None else tokens
@@ -79,8 +84,7 @@ class TextTaskDataset(Dataset):
         encoder = PromptEncoder(self.tokenizer)
         plain = self.mixture.only_copies(index, self.size)
         spread = rng if not plain and rng.random() < self.mixture.spread_share else None
-        shown = task.text if task.shown is None else task.shown
-        prompt = encoder.prompt(shown, task.sign, task.context, spread)
+        prompt = encoder.task(task, spread)
         answer = [*encoder.text(task.answer), self.tokenizer.eos_token_id]
         return self._example(prompt, answer)
 

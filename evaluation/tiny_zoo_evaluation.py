@@ -83,12 +83,7 @@ def measure_language_model(
     for name, tasks in language_model_tests(count).items():
         for spread in (False, True):
             prompts = [
-                encoder.prompt(
-                    task.text if task.shown is None else task.shown,
-                    task.sign,
-                    task.context,
-                    random.Random(f"spread {index}") if spread else None,
-                )
+                encoder.task(task, random.Random(f"spread {index}") if spread else None)
                 for index, task in enumerate(tasks)
             ]
             answers, chance = [task.answer for task in tasks], 1 / len(intents()) if tasks[0].sign == INTENT else 0.0

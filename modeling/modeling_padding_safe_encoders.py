@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import Wav2Vec2BertRotaryPositionalEmbedding
+from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import (
+    Wav2Vec2ConformerRotaryPositionalEmbedding,
+)
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+_KEEPS_POSITIONS = (Wav2Vec2BertRotaryPositionalEmbedding, Wav2Vec2ConformerRotaryPositionalEmbedding)
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -36,11 +42,14 @@ def frame_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def make_padding_safe(encoder: PreTrainedModel) -> None:
-    """Replaces, in place, the group norm over time of HuBERT-like front ends by its masked form.
+    """Replaces, in place, the group norm over time of HuBERT-like front ends by its masked form, and lets rotary
+    embeddings make their angles anew for every batch.
 
     State-dict names do not change, so a checkpoint loads before or after.
     """
     for module in encoder.modules():
+        if isinstance(module, _KEEPS_POSITIONS):
+            module.register_forward_pre_hook(_forget_positions)
         first = _first_convolution(module)
         if first is not None:
             first.layer_norm = _masked(first.layer_norm)
@@ -61,6 +70,11 @@ def _masked(norm: nn.GroupNorm) -> MaskedGroupNorm:
     masked = MaskedGroupNorm(norm.num_groups, norm.num_channels, eps=norm.eps)
     masked.weight, masked.bias = norm.weight, norm.bias
     return masked.train(norm.training)
+
+
+def _forget_positions(embedding: nn.Module, args: tuple) -> None:
+    """Kept for the last length, they would keep the precision of that batch too: that of autocast, after training."""
+    embedding.cached_sequence_length = None
 
 
 def _tell_valid_frames(encoder: nn.Module, args: tuple, kwargs: dict) -> None:

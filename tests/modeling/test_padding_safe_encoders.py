@@ -5,7 +5,7 @@ import pytest
 import torch
 from speech_text_cases import CLIPS, ENCODINGS, clip, features, pad_further
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoModel, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 from speechzoo.modeling.modeling_padding_safe_encoders import MaskedGroupNorm, make_padding_safe
 
@@ -160,3 +160,30 @@ def test_half_precision_statistics_are_summed_in_float32():
     masked.valid = torch.tensor([2000])
     values = torch.cat([torch.full((1, 1, 2000), 3.0), torch.full((1, 1, 50), -90.0)], -1).to(torch.bfloat16)
     assert np.allclose(masked(values).float().detach(), 0, atol=1e-2)
+
+
+@torch.no_grad()
+def test_positions_do_not_keep_the_precision_of_the_batch_before():
+    """The stock rotary embedding computes them once for a length: in bfloat16, if autocast was on by then."""
+    torch.manual_seed(0)
+    config = Wav2Vec2BertConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        feature_projection_input_dim=20,
+        position_embeddings_type="rotary",
+    )
+    encoder = Wav2Vec2BertModel(config).eval()
+    values = torch.randn(1, 40, 20)
+
+    def after_autocast():
+        with torch.autocast("cpu", torch.bfloat16):
+            encoder(values)
+        return encoder(values).last_hidden_state
+
+    expected = encoder(values).last_hidden_state
+    encoder(values[:, :30])
+    assert not torch.equal(after_autocast(), expected), "the stock encoder is mended: the hook can go"
+    make_padding_safe(encoder)
+    assert torch.equal(after_autocast(), expected)
