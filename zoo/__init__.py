@@ -6,14 +6,21 @@ Importing it registers every model with transformers' Auto classes; nothing is d
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMultimodalLM,
+    AutoModelForSequenceClassification,
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
 )
 
 from .configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
+from .configuration.configuration_speech_units import SpeechUnitConfig
+from .configuration.configuration_sutlm import SUTLMConfig
 from .modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterModel
+from .modeling.modeling_speech_units import SpeechUnitModel
+from .modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification, SUTLMModel
 from .processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
+from .processing.processing_speech_units import SpeechUnitProcessor
 
 __version__ = "0.1.0"
 
@@ -23,10 +30,26 @@ AutoModelForMultimodalLM.register(SpeechTextAdapterConfig, SpeechTextAdapterForC
 AutoModelForSpeechSeq2Seq.register(SpeechTextAdapterConfig, SpeechTextAdapterForConditionalGeneration, exist_ok=True)
 AutoProcessor.register(SpeechTextAdapterConfig, SpeechTextAdapterProcessor, exist_ok=True)
 
+AutoConfig.register(SpeechUnitConfig.model_type, SpeechUnitConfig, exist_ok=True)
+AutoModel.register(SpeechUnitConfig, SpeechUnitModel, exist_ok=True)
+AutoProcessor.register(SpeechUnitConfig, SpeechUnitProcessor, exist_ok=True)
+
+AutoConfig.register(SUTLMConfig.model_type, SUTLMConfig, exist_ok=True)
+AutoModel.register(SUTLMConfig, SUTLMModel, exist_ok=True)
+AutoModelForCausalLM.register(SUTLMConfig, SUTLMForCausalLM, exist_ok=True)
+AutoModelForSequenceClassification.register(SUTLMConfig, SUTLMForSequenceClassification, exist_ok=True)
+
 __all__ = [
+    "SUTLMConfig",
+    "SUTLMForCausalLM",
+    "SUTLMForSequenceClassification",
+    "SUTLMModel",
     "SpeechTextAdapterConfig",
     "SpeechTextAdapterForConditionalGeneration",
     "SpeechTextAdapterModel",
     "SpeechTextAdapterProcessor",
+    "SpeechUnitConfig",
+    "SpeechUnitModel",
+    "SpeechUnitProcessor",
     "__version__",
 ]
