@@ -21,6 +21,7 @@ from .modeling.modeling_speech_units import SpeechUnitModel
 from .modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification, SUTLMModel
 from .processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .processing.processing_speech_units import SpeechUnitProcessor
+from .processing.processing_sutlm import SUTLMProcessor
 
 __version__ = "0.1.0"
 
@@ -38,12 +39,14 @@ AutoConfig.register(SUTLMConfig.model_type, SUTLMConfig, exist_ok=True)
 AutoModel.register(SUTLMConfig, SUTLMModel, exist_ok=True)
 AutoModelForCausalLM.register(SUTLMConfig, SUTLMForCausalLM, exist_ok=True)
 AutoModelForSequenceClassification.register(SUTLMConfig, SUTLMForSequenceClassification, exist_ok=True)
+AutoProcessor.register(SUTLMConfig, SUTLMProcessor, exist_ok=True)
 
 __all__ = [
     "SUTLMConfig",
     "SUTLMForCausalLM",
     "SUTLMForSequenceClassification",
     "SUTLMModel",
+    "SUTLMProcessor",
     "SpeechTextAdapterConfig",
     "SpeechTextAdapterForConditionalGeneration",
     "SpeechTextAdapterModel",
