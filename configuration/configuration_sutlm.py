@@ -116,7 +116,12 @@ class SUTLMConfig(PreTrainedConfig):
 
     @property
     def vocab_size(self) -> int:
+        """Tokens of the joint vocabulary."""
         return self.text_config.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, size: int) -> None:
+        self.text_config.vocab_size = size
 
     @property
     def hidden_size(self) -> int:

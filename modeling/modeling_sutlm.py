@@ -25,7 +25,10 @@ NewRows = Literal["covariance", "mean", "normal"]
 
 
 class RowChanges(nn.Module):
-    """What training changed in the rows of units of a table [V, D] that itself stays as it was."""
+    """What training changed in the rows of units of a table [V, D] that itself stays as it was.
+
+    It is float32 also beside half-precision tables, in which small steps would vanish.
+    """
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
@@ -42,7 +45,6 @@ class SUTLMPreTrainedModel(PreTrainedModel):
     input_modalities = ("text",)
     supports_gradient_checkpointing = True
     _skip_keys_device_placement = ["past_key_values"]
-    _keep_in_fp32_modules_strict = ["row_changes", "head_changes"]  # small steps vanish in half precision
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -53,6 +55,19 @@ class SUTLMPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, RowChanges):
             init.zeros_(module.weight)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As in transformers; what the configuration does not train is frozen anew, which loading forgets.
+
+        Raises `ValueError` when the checkpoint holds changes of rows and `trained_rows="all"` would drop them.
+        """
+        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if model.config.trained_rows == "units":
+            model.freeze_all_but_new_rows()
+        elif any("_changes." in key for key in report["unexpected_keys"]):
+            raise ValueError("the checkpoint holds trained rows apart; load it as it is and call fold_rows()")
+        return (model, report) if output_loading_info else model
 
     def freeze_all_but_new_rows(self) -> None:
         """Leaves gradients to the rows of units, and to a classifier."""
@@ -91,6 +106,7 @@ class SUTLMModel(SUTLMPreTrainedModel):
         if config.trained_rows == "units":
             width = self.get_input_embeddings().get_parameter("weight").shape[1]
             self.row_changes = RowChanges(len(config.new_tokens), width)
+            self._keep_in_fp32_modules_strict = ["row_changes"]
         self.post_init()
         if self.row_changes is not None:
             self.freeze_all_but_new_rows()
@@ -164,6 +180,7 @@ class SUTLMForCausalLM(SUTLMPreTrainedModel, GenerationMixin):
         self.head_changes: RowChanges | None = None  # a tied head shares those of the input table
         if config.trained_rows == "units" and not config.tie_word_embeddings:
             self.head_changes = RowChanges(len(config.new_tokens), width)
+            self._keep_in_fp32_modules_strict = ["head_changes"]
         self.post_init()
         if config.trained_rows == "units":
             self.freeze_all_but_new_rows()
@@ -193,7 +210,7 @@ class SUTLMForCausalLM(SUTLMPreTrainedModel, GenerationMixin):
             text_model_id: Hub id or folder of a causal LM; its tables grow as far as the tokens in `fields` ask.
             new_rows: the first values of rows of units and switches. "covariance" draws from the normal distribution
                 that has the mean and covariance of the rows of text, "mean" takes that mean for all of them, "normal"
-                draws around zero with the deviation of `initializer_range`. Our reading: the paper begins from scratch.
+                draws around zero with deviation `initializer_range`. Our reading: the paper begins from scratch.
             seed: of those draws.
             hub: arguments of the download, such as `token` or `cache_dir`.
             **fields: of `SUTLMConfig`; the tokens of the joint vocabulary at least.

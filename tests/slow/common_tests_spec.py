@@ -12,6 +12,7 @@ import transformers.testing_utils
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
+    GPT2Config,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
@@ -25,6 +26,10 @@ from speechzoo import (
     SpeechTextAdapterForConditionalGeneration,
     SpeechTextAdapterModel,
     SpeechTextAdapterProcessor,
+    SUTLMConfig,
+    SUTLMForCausalLM,
+    SUTLMForSequenceClassification,
+    SUTLMModel,
 )
 
 PROMPTS, TOKENS, SAMPLES, VOCABULARY = 3, 9, 1700, 99
@@ -65,8 +70,8 @@ def adapter_config(language_model: PreTrainedConfig, **keywords: Any) -> SpeechT
     )
 
 
-def with_causal_model(**keywords: Any) -> SpeechTextAdapterConfig:
-    llama = LlamaConfig(
+def tiny_llama(**keywords: Any) -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
         intermediate_size=37,
@@ -77,8 +82,12 @@ def with_causal_model(**keywords: Any) -> SpeechTextAdapterConfig:
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
+        **keywords,
     )
-    return adapter_config(llama, **keywords)
+
+
+def with_causal_model(**keywords: Any) -> SpeechTextAdapterConfig:
+    return adapter_config(tiny_llama(), **keywords)
 
 
 def with_encoder_decoder(**keywords: Any) -> SpeechTextAdapterConfig:
@@ -113,6 +122,34 @@ def prompts_and_answers(config: SpeechTextAdapterConfig) -> dict[str, Tensor]:
         **prompts_with_speech(config),
         "decoder_input_ids": torch.randint(AUDIO_TOKEN + 1, VOCABULARY, (PROMPTS, TOKENS)),
     }
+
+
+def joint_vocabulary() -> dict[str, int]:
+    """Low, for some tests shrink the vocabulary."""
+    names = ("unit_start_token_id", "text_start_token_id", "unit_to_text_token_id", "text_to_unit_token_id")
+    return {"unit_token_start": 10, "unit_token_count": 40, **{name: 3 + number for number, name in enumerate(names)}}
+
+
+def over_llama() -> SUTLMConfig:
+    return SUTLMConfig(text_config=tiny_llama(tie_word_embeddings=False), **joint_vocabulary())
+
+
+def over_gpt2() -> SUTLMConfig:
+    """The paper's shape: learned positions, tied tables."""
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    gpt2 = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128, **special)
+    return SUTLMConfig(text_config=gpt2, **joint_vocabulary())
+
+
+def tokens_of_both_kinds(config: SUTLMConfig) -> dict[str, Tensor]:
+    input_ids = torch.randint(3, VOCABULARY, (PROMPTS, TOKENS))  # [B, T]
+    return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+
+
+def tokens_and_labels(config: SUTLMConfig, inputs: dict[str, Tensor], model_class: type) -> dict[str, Tensor]:
+    if model_class is SUTLMForSequenceClassification:
+        return {**inputs, "labels": torch.zeros(len(inputs["input_ids"]), dtype=torch.long)}
+    return {**inputs, "labels": inputs["input_ids"].clone()}
 
 
 def with_trained_backbones() -> SpeechTextAdapterConfig:
@@ -173,6 +210,18 @@ CASES = [
         "attrs": {"_is_composite": True},
         "expected": NO_GENERATION_TESTS,
     },
+    *(
+        {
+            "name": name,
+            "config": config,
+            "inputs": tokens_of_both_kinds,
+            "labels": tokens_and_labels,
+            "model_classes": [SUTLMModel, SUTLMForCausalLM, SUTLMForSequenceClassification],
+            "attrs": {"_is_composite": True},
+            "expected": NO_GENERATION_TESTS,
+        }
+        for name, config in {"SUTLMOverLlama": over_llama, "SUTLMOverGPT2": over_gpt2}.items()
+    ),
 ]
 
 

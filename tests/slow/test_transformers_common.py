@@ -21,7 +21,14 @@ pytestmark = pytest.mark.slow
 
 SPEC = Path(__file__).parent / "common_tests_spec.py"
 # How many tests passed when this was written, less a few, so that a run that tests nothing does not pass.
-LEAST_PASSED = {"CausalModel": 100, "EncoderDecoder": 92, "TrainedBackbones": 104, "Processor": 25}
+LEAST_PASSED = {
+    "CausalModel": 100,
+    "EncoderDecoder": 92,
+    "TrainedBackbones": 104,
+    "SUTLMOverLlama": 104,
+    "SUTLMOverGPT2": 98,
+    "Processor": 25,
+}
 
 
 @dataclass
