@@ -109,10 +109,12 @@ def encode_spans(sequence: Sequence[Span], processor: SpeechTextProcessor) -> di
     ids: list[int] = []
     modality: list[int] = []
     for span in sequence:
-        written = span.units is None
-        tokens = processor.text_tokens(span.words) if written else processor.unit_tokens(span.units)
+        if span.units is None:
+            tokens, kind = processor.text_tokens(span.words), Modality.TEXT
+        else:
+            tokens, kind = processor.unit_tokens(span.units), Modality.SPEECH
         ids += [processor.token(span.sign), *tokens]
-        modality += [int(Modality.SIGN)] + [int(Modality.TEXT if written else Modality.SPEECH)] * len(tokens)
+        modality += [int(Modality.SIGN), *[int(kind)] * len(tokens)]
     return {"input_ids": [*ids, processor.eos_token_id], "modality": [*modality, int(Modality.SIGN)]}
 
 
@@ -294,7 +296,11 @@ class Mixture:
     def parts(
         self, speech: Sequence[Utterance], paired: Sequence[Utterance], text: Sequence[str], frame_rate: float
     ) -> list[Part]:
-        """The parts with a weight. The same utterances may serve as speech and as pairs."""
+        """The parts with a weight. The same utterances may serve as speech and as pairs.
+
+        Args:
+            frame_rate: of the units, as the unit model's configuration has it.
+        """
         alternation = replace(self.alternation, frame_rate=frame_rate)
         parts = [
             Part(UnpairedSpeech(), speech, self.speech),
@@ -311,6 +317,9 @@ class MixedSequences(Dataset):
     Parts are dealt out by their weights, so that an epoch's shares are exact to one sequence; each part's items are
     all used once before any is used again, over the ends of epochs. Orders, coins and switch points are drawn anew for
     every sequence. The shuffles are computed place by place: nothing is stored, however many items there are.
+
+    Read it in order (`train_sampling_strategy="sequential"` in the Trainer's arguments): it is shuffled, and with a
+    shuffling sampler on several processes accelerate tells the sampler alone, not the dataset, which epoch it is.
 
     Args:
         processor: turns spans into ids.

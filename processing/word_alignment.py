@@ -126,7 +126,7 @@ class CTCAligner:
     def _align_batch(self, clips: Sequence[AudioSource], texts: Sequence[str]) -> list[list[WordSpan]]:
         labels, words_of_labels = zip(*(self._labels(text) for text in texts), strict=True)
         rate = self.processor.feature_extractor.sampling_rate
-        heard = [self._log_probabilities(load_audio(clip, rate)) for clip in clips]
+        heard = [self._scores(load_audio(clip, rate)) for clip in clips]
         frames, lengths = (torch.tensor([len(item) for item in items]) for items in (heard, labels))
         padded = pad_sequence([torch.tensor(ids) for ids in labels], batch_first=True)
         paths = ctc_viterbi(pad_sequence(heard, batch_first=True), frames, padded, lengths, self._blank)
@@ -142,11 +142,11 @@ class CTCAligner:
         return self.model.config.pad_token_id
 
     @torch.inference_mode()
-    def _log_probabilities(self, samples: np.ndarray) -> torch.Tensor:
-        """[F, V] of one clip [S], on the CPU."""
+    def _scores(self, samples: np.ndarray) -> torch.Tensor:
+        """What the model says of one clip [S], on the CPU: [F, V]."""
         rate = self.processor.feature_extractor.sampling_rate
         inputs = self.processor(samples, sampling_rate=rate, return_tensors="pt").to(self.model.device)
-        frames = self.model(**inputs).logits[0].float().log_softmax(-1).cpu()
+        frames = self.model(**inputs).logits[0].float().cpu()
         # Some extractors fill up even a single clip, to a whole number of frames.
         mask = inputs.get("attention_mask")
         return frames[: int(mask.sum())] if mask is not None and mask.shape[1] == len(frames) else frames
@@ -155,7 +155,7 @@ class CTCAligner:
         """By how many frames a clip of three seconds is longer than one of one, for edges cost the same in both."""
         rate = self.processor.feature_extractor.sampling_rate
         noise = np.random.default_rng(0).normal(scale=0.1, size=3 * rate).astype(np.float32)
-        return (len(self._log_probabilities(noise)) - len(self._log_probabilities(noise[:rate]))) / 2
+        return (len(self._scores(noise)) - len(self._scores(noise[:rate]))) / 2
 
     def _labels(self, text: str) -> tuple[list[int], list[int]]:
         """The ids of a text, and for each the number of its word, or -1 for a delimiter."""
@@ -186,15 +186,15 @@ class CTCAligner:
         first: dict[int, int] = {}
         end: dict[int, int] = {}
         for frame, state in enumerate(path):
-            if state % 2 and (word := words_of_labels[state // 2]) >= 0:
-                first.setdefault(word, frame)
-                end[word] = frame + 1
+            if state % 2 and (number := words_of_labels[state // 2]) >= 0:
+                first.setdefault(number, frame)
+                end[number] = frame + 1
         farthest = self.reach * self.frame_rate
         ends_before, firsts_after = [0, *end.values()], [*first.values(), len(path)][1:]
         times: dict[int, tuple[float, float]] = {}
-        for word, before, after in zip(first, ends_before, firsts_after, strict=False):
-            begins = first[word] - min(farthest, (first[word] - before) / 2)
-            times[word] = (begins, end[word] + min(farthest, (after - end[word]) / 2))
+        for number, before, after in zip(first, ends_before, firsts_after, strict=False):
+            begins = first[number] - min(farthest, (first[number] - before) / 2)
+            times[number] = (begins, end[number] + min(farthest, (after - end[number]) / 2))
         spans, edge = [], 0.0
         for number, word in enumerate(words):
             begins, edge = times.get(number, (edge, edge))
@@ -203,12 +203,12 @@ class CTCAligner:
 
 
 def ctc_viterbi(
-    log_probabilities: torch.Tensor, frames: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, blank: int
+    scores: torch.Tensor, frames: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, blank: int
 ) -> torch.Tensor:
     """The most probable CTC path of each text.
 
     Args:
-        log_probabilities: [B, F, V], natural logarithms.
+        scores: [B, F, V], log-probabilities, or logits, for what differs between the two is the same for all paths.
         frames: [B], how many of the F frames are the clip's; what the others hold makes no difference.
         labels: [B, L], ids of the text, padded with any id.
         lengths: [B], how many of the L labels are the text's.
@@ -220,7 +220,7 @@ def ctc_viterbi(
     """
     states = labels.new_full((len(labels), 2 * labels.shape[1] + 1), blank)  # [B, N]
     states[:, 1::2] = labels
-    emitted = log_probabilities.gather(2, states[:, None].expand(-1, log_probabilities.shape[1], -1))  # [B, F, N]
+    emitted = scores.gather(2, states[:, None].expand(-1, scores.shape[1], -1))  # [B, F, N]
     # Two labels that differ need no blank between them.
     direct = torch.zeros_like(states, dtype=torch.bool)
     direct[:, 3::2] = states[:, 3::2] != states[:, 1:-2:2]

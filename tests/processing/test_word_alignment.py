@@ -77,18 +77,19 @@ def test_too_few_frames_leave_no_path():
 
 
 class ScriptedProcessor:
-    """Its letters are large, and there are no digits."""
+    """Its letters are large, and there are no digits. Its mask covers the first `heard` frames."""
 
     letters = ("<pad>", "<unk>", "|", *"ABCDEHLOW")
 
-    def __init__(self, folder):
+    def __init__(self, folder, heard):
         path = folder / "vocab.json"
         path.write_text(json.dumps({letter: number for number, letter in enumerate(self.letters)}))
         self.tokenizer = Wav2Vec2CTCTokenizer(path, bos_token=None, eos_token=None)
         self.feature_extractor = SimpleNamespace(sampling_rate=1000)
+        self.heard = heard
 
     def __call__(self, samples, sampling_rate, return_tensors):
-        return BatchFeature({})
+        return BatchFeature({"attention_mask": (torch.arange(20) < self.heard)[None]})
 
 
 class ScriptedModel:
@@ -101,12 +102,14 @@ class ScriptedModel:
         ids = torch.tensor([ScriptedProcessor.letters.index(letter) for letter in frames])
         self.logits = 20.0 * torch.nn.functional.one_hot(ids, len(ScriptedProcessor.letters))[None].float()
 
-    def __call__(self):
+    def __call__(self, attention_mask):
         return SimpleNamespace(logits=self.logits)
 
 
 def scripted(folder, frames, **options):
-    return CTCAligner(ScriptedModel(frames), ScriptedProcessor(folder), frame_rate=10, **options)
+    """Ten frames a second; the extractor fills them up to twenty."""
+    model = ScriptedModel([*frames, *["B"] * (20 - len(frames))])
+    return CTCAligner(model, ScriptedProcessor(folder, len(frames)), frame_rate=10, **options)
 
 
 CLIP = np.zeros(100, np.float32)
@@ -121,6 +124,12 @@ def test_words_share_the_frames_between_them_as_far_as_they_reach(tmp_path, text
     for reach, (a, b, c, d) in expected.items():
         [spans] = scripted(tmp_path, frames, reach=reach).align([CLIP], [text])
         assert spans == [WordSpan(first, a, b), WordSpan(second, c, d)]
+
+
+def test_words_are_parted_where_the_model_hears_a_delimiter(tmp_path):
+    """Without one, the letter in the middle would go to the first word, for a blank follows it."""
+    [spans] = scripted(tmp_path, ["A", "|", "A", _, "A"], reach=0).align([CLIP], ["a a"])
+    assert (spans[0].end, spans[1].start) == (0.1, 0.2)
 
 
 def test_a_word_without_letters_has_no_length(tmp_path):
@@ -147,7 +156,7 @@ def test_the_frame_rate_is_that_of_the_convolutions(tmp_path):
         conv_dim=[4] * 7, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
         num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=1, vocab_size=4,
     )  # fmt: skip
-    tokenizer = ScriptedProcessor(tmp_path).tokenizer
+    tokenizer = ScriptedProcessor(tmp_path, 0).tokenizer
     processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
     assert CTCAligner(Wav2Vec2ForCTC(config).eval(), processor).frame_rate == 16000 / 320
 
