@@ -50,7 +50,7 @@ def model() -> SUTLMForCausalLM:
 def generated(model, options, processor=None, **inputs) -> list[list[int]]:
     torch.manual_seed(1)
     inputs = inputs or {"input_ids": PROMPTS, "attention_mask": MASK, "logits_processor": [processor]}
-    given = {"max_new_tokens": 12, "do_sample": False, **options}
+    given = {"max_new_tokens": 8, "do_sample": False, **options}
     prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
     return model.generate(**inputs, **given)[:, prompt:].tolist()
 
@@ -76,7 +76,7 @@ def test_generation_stays_in_a_modality(model, modality, allowed, options):
     for row in generated(model, options, StayInModality(model.config, modality)):
         assert set(before_the_end(row)) <= allowed
     for row in generated(model, options, StayInModality(model.config, modality, may_end=False)):
-        assert set(row) <= allowed and len(row) == 12
+        assert set(row) <= allowed and len(row) == 8
 
 
 def test_what_is_allowed_keeps_its_scores():
@@ -93,13 +93,13 @@ def test_what_is_allowed_keeps_its_scores():
     [("speech", None, UNITS, WORDS), ("text", None, WORDS, UNITS), ("speech", 5, UNITS, WORDS)],
 )
 def test_generation_switches_on_a_token_and_stays(model, modality, token, first, then, options):
-    processor = SwitchOnToken(model.config, modality, prompt_length=5, token=token, latest=6)
+    processor = SwitchOnToken(model.config, modality, prompt_length=5, token=token, latest=4)
     switch = token or (SIGNS["unit_to_text_token_id"] if modality == "speech" else SIGNS["text_to_unit_token_id"])
     places = set()
     for row in generated(model, options, processor):
         place = row.index(switch)
         places.add(place)
-        assert place <= 6 and set(row[:place]) <= first
+        assert place <= 4 and set(row[:place]) <= first
         assert set(before_the_end(row[place + 1 :])) <= then
         assert row.count(switch) == 1
     assert places  # every row has one, for it is forced
@@ -138,7 +138,7 @@ def test_speech_goes_on_in_either_modality(model, into, glue, token, allowed, op
     assert given["input_ids"][:, :5].equal(PROMPTS) and given["attention_mask"][:, :5].equal(MASK)
     assert given["input_ids"][:, 5:].tolist() == ([[token]] * 3 if token else [[], [], []])
     together = generated(model, options, **given)
-    for number, row in enumerate(together):
+    for number, row in enumerate(together[:2]):
         assert set(before_the_end(row)) <= allowed
         prompt = PROMPTS[number][MASK[number].bool()][None]
         (alone,) = generated(model, options, **continuation(model.config, prompt, "speech", into, glue))

@@ -126,17 +126,19 @@ class LargestTensor(TorchDispatchMode):
 def test_the_loss_never_holds_all_logits():
     config = tiny_models.DECODER | {"vocab_size": 999}
     model = SUTLMForCausalLM(SUTLMConfig(text_config=transformers.LlamaConfig(**config), **JOINT))
-    (sequence,) = tokens(3000)
+    (sequence,) = tokens(1500)
     with LargestTensor() as largest:
         model(sequence[None], labels=sequence[None]).loss.backward()
-    assert largest.elements <= 256 * 999 < 3000 * 999 / 10
+    assert largest.elements <= 256 * 999 < 1500 * 999 / 5
 
 
 # --- several sequences in a row ---
 
 
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "gemma2"])
+@pytest.mark.parametrize(
+    ("family", "implementation"),
+    [*((name, None) for name in FAMILIES), ("llama", "eager"), ("mistral", "eager")],
+)
 def test_packed_sequences_do_not_see_each_other(family, implementation):
     model, sequences = sutlm(family, implementation=implementation), tokens(9, 1, 14, 6)
     positions = torch.cat([torch.arange(len(sequence)) for sequence in sequences])[None]
@@ -159,8 +161,16 @@ def test_packed_rows_with_a_mask_or_a_cache_are_refused():
 # --- generation ---
 
 
-@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"cache_implementation": "static"}], ids=str)
-@pytest.mark.parametrize("family", GENERATING)
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        *((family, {"num_beams": 3}) for family in GENERATING),
+        ("llama", {"cache_implementation": "static"}),
+        ("gpt2", {"cache_implementation": "static"}),
+        ("llama", {}),
+    ],
+    ids=str,
+)
 def test_a_batch_generates_what_each_prompt_does_alone(family, options):
     model, prompts = sutlm(family), tokens(7, 3, 5, seed=1)
     options = {"max_new_tokens": 6, "do_sample": False, "disable_compile": True, **options}
@@ -201,7 +211,7 @@ def test_going_on_from_a_cache_changes_nothing(family):
 
 
 @pytest.mark.parametrize("trained_rows", ["all", "units"])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "phi"])
+@pytest.mark.parametrize("family", ["qwen3", "gpt2", "phi"])
 def test_what_is_saved_is_loaded(tmp_path, family, trained_rows):
     model, (sequence,) = sutlm(family, trained_rows=trained_rows, head_bias=family == "phi"), tokens(9)
     with torch.no_grad():
@@ -286,7 +296,7 @@ def test_a_text_model_keeps_its_logits_over_text(text_models, family):
 
 def test_new_rows_begin_like_those_of_text(text_models):
     folder = str(text_models("llama"))
-    fields = {**GROWN, "unit_token_count": 20_000, "unit_to_text_token_id": 6, "text_to_unit_token_id": 7}
+    fields = {**GROWN, "unit_token_count": 10_000, "unit_to_text_token_id": 6, "text_to_unit_token_id": 7}
     rows = SUTLMForCausalLM.from_text_model(folder, **fields).get_input_embeddings().weight.detach()
     old = torch.stack([row for token, row in enumerate(rows[:40]) if token not in (4, 5, 6, 7)])
     new = rows[40:]
