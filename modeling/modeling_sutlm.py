@@ -233,6 +233,9 @@ class SUTLMForCausalLM(SUTLMPreTrainedModel, GenerationMixin):
     def _around(cls, text_model: PreTrainedModel, config: SUTLMConfig) -> "SUTLMForCausalLM":
         with init.no_init_weights():
             model = cls(config).to(text_model.dtype)
+        body, wanted = type(text_model.base_model).__name__, type(model.model.language_model).__name__
+        if body != wanted:
+            raise ValueError(f"the body of the text LM is a {body}, not a {wanted}; choose a decoder-only text LM")
         model.model.language_model = text_model.base_model
         model.lm_head = text_model.get_output_embeddings()
         model.generation_config = text_model.generation_config

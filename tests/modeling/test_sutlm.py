@@ -158,6 +158,19 @@ def test_packed_rows_with_a_mask_or_a_cache_are_refused():
     model(row, position_ids=padded_positions, attention_mask=torch.tensor([[0, 0, 1, 1]]))
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gemma3"])
+def test_flash_attention_gets_positions_and_no_mask(monkeypatch, family):
+    """Its kernels read the bounds of sequences from positions."""
+    model, given = sutlm(family).model, {}
+    model.language_model.config._attn_implementation = "flash_attention_2"
+    monkeypatch.setattr(model.language_model, "forward", lambda **keywords: given.update(keywords))
+    positions = torch.tensor([[0, 1, 0, 1, 2]])
+    model(tokens(5)[0][None], position_ids=positions)
+    masks = given["attention_mask"]
+    assert not [mask for mask in (masks.values() if isinstance(masks, dict) else [masks]) if mask is not None]
+    assert given["position_ids"] is positions and given["use_cache"] is False
+
+
 # --- generation ---
 
 
@@ -315,6 +328,13 @@ def test_new_rows_begin_like_those_of_text(text_models):
 def test_a_head_that_is_no_matrix_is_refused(text_models):
     with pytest.raises(ValueError, match="more than a matrix"):
         SUTLMForCausalLM.from_text_model(str(text_models("gemma2")), **GROWN)
+
+
+def test_a_decoder_of_another_kind_is_refused(tmp_path):
+    fields = {"d_model": 16, "decoder_ffn_dim": 16, "decoder_layers": 1, "decoder_attention_heads": 2}
+    transformers.BartForCausalLM(transformers.BartConfig(vocab_size=40, **fields)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="choose a decoder-only text LM"):
+        SUTLMForCausalLM.from_text_model(str(tmp_path), **GROWN)
 
 
 # --- only the new rows ---
