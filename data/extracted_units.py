@@ -103,12 +103,13 @@ def extract_corpus(
     holds clips of nearly one length.
 
     Args:
-        rows: with columns `id`, `audio` and `duration`.
+        rows: with columns `id`, `audio` and, to sort by, `duration`.
         workers: processes that load audio, for each process.
         shard_clips: clips in a file of the store; what an interruption may lose.
     """
     state = PartialState()
-    order = np.argsort(rows["duration"], kind="stable")[state.process_index :: state.num_processes]
+    lengths = rows["duration"] if "duration" in rows.column_names else [0.0] * len(rows)
+    order = np.argsort(lengths, kind="stable")[state.process_index :: state.num_processes]
     loader = DataLoader(
         rows.select(order), batch_size=batch_size, collate_fn=_Prepare(processor, store), num_workers=workers
     )
