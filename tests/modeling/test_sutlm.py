@@ -307,6 +307,17 @@ def test_a_text_model_keeps_its_logits_over_text(text_models, family):
     assert tied == text_model.config.tie_word_embeddings
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_text_model_whose_new_rows_alone_are_trained(text_models, family):
+    folder, row = str(text_models(family)), torch.tensor([[4, 45, 50, 60, 8, 30]])
+    expected = SUTLMForCausalLM.from_text_model(folder, **GROWN)
+    model = SUTLMForCausalLM.from_text_model(folder, trained_rows="units", **GROWN)
+    torch.testing.assert_close(model(row).logits, expected(row).logits, rtol=0, atol=0)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained == ["model.row_changes.weight", "head_changes.weight"][: 1 if family == "llama" else 2]
+    assert model.generation_config.eos_token_id == END and model.generation_config.pad_token_id == PADDING
+
+
 def test_new_rows_begin_like_those_of_text(text_models):
     folder = str(text_models("llama"))
     fields = {**GROWN, "unit_token_count": 10_000, "unit_to_text_token_id": 6, "text_to_unit_token_id": 7}
