@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import ModelOutput
@@ -48,6 +48,16 @@ class CutEncoder(Backbone):
         for name in behind.keys() & shallow.to_dict().keys():
             setattr(shallow, name, behind[name])
         return shallow
+
+    def load(self, config: PreTrainedConfig, dtype: Any, **hub: Any) -> PreTrainedModel:
+        """As `Backbone.load`; raises `ValueError` for an encoder of other shapes too."""
+        try:
+            return super().load(config, dtype, **hub)
+        except RuntimeError as error:  # how transformers answers weights of another shape
+            raise ValueError(
+                f"'{self.id(config)}' could not be loaded as the {config.audio_config.model_type} encoder that this "
+                f"codebook was trained on; name that one by audio_model_id, or train a codebook for this encoder"
+            ) from error
 
 
 CUT_SPEECH_ENCODER = CutEncoder(

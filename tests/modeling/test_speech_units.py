@@ -230,7 +230,12 @@ def test_another_encoder_is_refused(backbones, cases, tmp_path):
         AutoModel.from_pretrained(tmp_path / "units", audio_model_id=str(other), audio_model_revision=None)
     with pytest.raises(ValueError, match=r"not those this checkpoint was trained on"):
         AutoModel.from_pretrained(tmp_path / "units", audio_model_id=str(other))
-    # Only layers that are run count, so that the same encoder with another top is the same.
+    for family in ("w2v-bert", "wavlm", "whisper"):
+        with pytest.raises(ValueError, match=r"trained on|lacks \d+ weights"):
+            AutoModel.from_pretrained(
+                tmp_path / "units", audio_model_id=str(backbones.encoder(family)), audio_model_revision=None
+            )
+    # Where it lies does not matter.
     moved = shutil.copytree(backbones.encoder("hubert"), tmp_path / "moved")
     AutoModel.from_pretrained(tmp_path / "units", audio_model_id=str(moved))
 
