@@ -92,8 +92,9 @@ class PretrainedUnits:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that decides a unit: encoder weights, layer, precision, framing, codebook, smoothing."""
+        """SHA-256 of what decides a unit: encoder weights, layer, precision, framing, codebook, chunks, smoothing."""
         decides = {name: getattr(self.model.config, name) for name in _DECIDES_UNITS}
+        decides["chunk_seconds"] = self.processor.chunk_seconds
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def extract(self, audio: AudioSource, sampling_rate: int | None = None, name: str | None = None) -> Units:
