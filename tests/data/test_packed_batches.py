@@ -162,6 +162,7 @@ def test_padding_is_seen_by_none():
     model, sequences = sutlm("llama"), lists(12, 5)
     batch = PackedCollator(capacity=12)(sequences)
     assert batch["input_ids"].shape == (2, 12) and (batch["labels"][1, 5:] == -100).all()
+    assert batch["position_ids"][1].tolist() == [*range(5), *range(7)]
     loss = model(**batch).loss
     other = PackedCollator(capacity=12, pad_token_id=33)(sequences)
     torch.testing.assert_close(model(**other).loss, loss, rtol=0, atol=0)
