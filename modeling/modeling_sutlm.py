@@ -77,7 +77,7 @@ class SUTLMModel(SUTLMPreTrainedModel):
     """The Transformer without a head, over units and text.
 
     Sequences may share a row: where `position_ids` start again without a mask or cache, no sequence attends to
-    another, in every family and attention implementation.
+    another, in every family whose layers are attention. Recurrent layers would carry their state over.
     """
 
     _keys_to_ignore_on_load_unexpected = [r"^lm_head", r"^head_changes"]
