@@ -107,9 +107,14 @@ def _draw(rng: random.Random) -> Story:
     opening, continuation = rng.choice(_OPENINGS), rng.choice(_CONTINUATIONS)
     parts["wrong"] = rng.choice([word for word in _ADJECTIVES if word != parts["adjective"]])
     question = rng.choice(list(_QUESTIONS))
-    texts = (opening, continuation, question, _QUESTIONS[question], _REPLIES[_OPENINGS.index(opening)])
-    facts = {kind: parts[kind] for kind in ("name", "adjective", "thing", "place")}
-    return Story(*(text.format(**parts) for text in texts), facts=facts)
+    return Story(
+        opening=opening.format(**parts),
+        continuation=continuation.format(**parts),
+        question=question.format(**parts),
+        answer=_QUESTIONS[question].format(**parts),
+        reply=_REPLIES[_OPENINGS.index(opening)].format(**parts),
+        facts={kind: parts[kind] for kind in ("name", "adjective", "thing", "place")},
+    )
 
 
 def draw_story(seed: int, index: int) -> tuple[str, str]:

@@ -72,7 +72,7 @@ def _masked(norm: nn.GroupNorm) -> MaskedGroupNorm:
     return masked.train(norm.training)
 
 
-def _forget_positions(embedding: nn.Module, args: tuple) -> None:
+def _forget_positions(embedding: Any, args: tuple) -> None:
     """Kept for the last length, they would keep the precision of that batch too: that of autocast, after training."""
     embedding.cached_sequence_length = None
 

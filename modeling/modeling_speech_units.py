@@ -108,8 +108,8 @@ class SpeechUnitOutput(ModelOutput):
         lengths: [C] frames of each clip.
     """
 
-    units: Tensor | None = None
-    lengths: Tensor | None = None
+    units: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    lengths: Tensor = None  # type: ignore[assignment]
 
 
 class SpeechUnitModel(FrozenBackbonesModel):
@@ -137,7 +137,7 @@ class SpeechUnitModel(FrozenBackbonesModel):
         super().__init__(config)
         self.audio_tower = CUT_SPEECH_ENCODER.build(config)
         make_padding_safe(self.audio_tower)
-        self.codebook = UnitCodebook(config.clusters, config.hidden_size)
+        self.codebook = UnitCodebook(config.clusters, config.audio_config.hidden_size)
         self.post_init()
         self.freeze_backbones()
         self.audio_tower.eval()
