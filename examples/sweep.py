@@ -78,9 +78,11 @@ def write_results(sweep: SweepArguments, grid: str, command: str) -> None:
     write_report(path, report)
     written = read_report(path, SweepReport)
     plot = result_path(sweep, grid, ".png")
-    plot_sweep(plot, written)
+    several = len(written.cells) > 1  # there is nothing to see in a plot of one cell
+    if several:
+        plot_sweep(plot, written)
     page = result_path(sweep, grid, ".md")
-    page.write_text(sweep_page(written, plot.name), encoding="utf-8")
+    page.write_text(sweep_page(written, plot.name if several else ""), encoding="utf-8")
     print(f"{page}: {len(written.cells)} cells" + (f", {len(written.missing)} runs not in" * bool(written.missing)))
 
 

@@ -391,7 +391,9 @@ class SUTLMProcessor(ProcessorMixin):
         if self._extractor is None:
             if self.unit_model_id is None:
                 raise ValueError("this processor names no unit model; call name_unit_model once, or give it units")
-            self.use_units_of(PretrainedUnits(self.unit_model_id, self.unit_model_revision))
+            extractor = PretrainedUnits(self.unit_model_id, self.unit_model_revision)
+            self.use_units_of(extractor)
+            return extractor
         return self._extractor
 
     def units(self, audio: AudioSource, sampling_rate: int | None = None, name: str | None = None) -> Units:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForCTC, AutoProcessor, AutoTokenizer
 
+from speechzoo.data.command_grammar import commands_seen
 from speechzoo.data.synthetic_corpus import RECIPES
 from speechzoo.data.text_task_dataset import PromptEncoder
 from speechzoo.data.text_tasks import COPY, INTENT, vocabulary
@@ -112,15 +113,21 @@ def test_the_report_measures_the_same_tasks():
 
 
 def test_long_prompts_do_not_disturb_the_language_model(language_model):
-    """Sixty places before the task's sign, as many as speech takes."""
+    """As many places before the task's sign as speech takes; the copies of a few commands repeat or lose a word."""
     model, tokenizer = language_model
-    filler = tokenizer.convert_tokens_to_ids("<audio>")
-    bos, *source, task = PromptEncoder(tokenizer).prompt("turn off the lights in the washroom", INTENT)
-    spread = [*[filler] * 4, *(token for word in source for token in (*[word] * 3, *[filler] * 4))]
-    assert 50 < len(spread) < 64
-    assert complete(model, tokenizer, [[bos, *spread, task]]) == ["deactivate lights washroom"]
-    copy = tokenizer.convert_tokens_to_ids(COPY)
-    assert complete(model, tokenizer, [[bos, *spread, copy]]) == ["turn off the lights in the washroom"]
+    encoder, filler = PromptEncoder(tokenizer), tokenizer.convert_tokens_to_ids("<audio>")
+    asked = commands_seen()[::6]
+
+    def answers(sign):
+        prompts = []
+        for bos, *source, task in (encoder.prompt(command.text, sign) for command in asked):
+            spread = [*[filler] * 4, *(token for word in source for token in (*[word] * 3, *[filler] * 4))]
+            prompts.append([bos, *spread, task])
+        return complete(model, tokenizer, prompts)
+
+    named = [answer == str(command.intent) for answer, command in zip(answers(INTENT), asked, strict=True)]
+    copied = [answer == command.text for answer, command in zip(answers(COPY), asked, strict=True)]
+    assert sum(named) >= 0.95 * len(asked) and sum(copied) >= 0.75 * len(asked)
 
 
 def test_the_report_says_what_the_training_used():
