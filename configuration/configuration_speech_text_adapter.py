@@ -1,33 +1,14 @@
 """Configuration of SLM (arXiv 2310.00230): a frozen speech encoder, a trained adapter and a frozen LLM."""
 
-import difflib
-from dataclasses import fields
 from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .strict_keys import backbone_architecture, refuse_unknown_keys
+
 REDUCTIONS = ("discard", "stack", "convolution", "average")
 ENCODINGS = ("clip", "window")
 QUANTIZATIONS = ("8bit", "4bit")
-
-# What transformers itself writes into a config.json beside the fields of the class.
-_WRITTEN_BY_TRANSFORMERS = {
-    "architectures",
-    "attn_implementation",
-    "auto_map",
-    "base_model_tp_plan",
-    "custom_pipelines",
-    "experts_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "processor_class",
-    "quantization_config",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-}
 
 
 class SpeechTextAdapterConfig(PreTrainedConfig):
@@ -141,9 +122,9 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._refuse_unknown(kwargs)
-        self.audio_config = _architecture(self.audio_config, "wav2vec2")
-        self.text_config = _architecture(self.text_config, "llama")
+        refuse_unknown_keys(self, kwargs)
+        self.audio_config = backbone_architecture(self.audio_config, "wav2vec2")
+        self.text_config = backbone_architecture(self.text_config, "llama")
         super().__post_init__(**kwargs)
         self._check_values()
         if self.adapter_width is None:
@@ -163,14 +144,6 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
     def _starts(part: str, patterns: list[str] | None) -> bool:
         return any(pattern.startswith(part) for pattern in patterns or ())
 
-    def _refuse_unknown(self, keys: dict[str, Any]) -> None:
-        known = {field.name for field in fields(self)}
-        for key in keys:
-            if not key.startswith("_") and key not in known | _WRITTEN_BY_TRANSFORMERS:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
-                raise ValueError(f"{type(self).__name__} has no field '{key}'{hint}")
-
     def _check_values(self) -> None:
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"reduction is '{self.reduction}'; choose one of {', '.join(REDUCTIONS)}")
@@ -188,14 +161,6 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least {least}")
         if self.random_phase and self.reduction != "discard":
             raise ValueError(f"random_phase belongs to reduction 'discard', not to '{self.reduction}'")
-
-
-def _architecture(given: dict[str, Any] | PreTrainedConfig | None, default: str) -> PreTrainedConfig:
-    """The configuration object of a backbone; a mapping says its class by `model_type`."""
-    if isinstance(given, PreTrainedConfig):
-        return given
-    values = dict(given or {})
-    return AutoConfig.for_model(values.pop("model_type", default), **values)
 
 
 def _without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
