@@ -13,7 +13,8 @@ or a list of parts `{"type": "text", "text": ...}` and `{"type": "audio", "path"
 - `answer`: what the assistant writes to it.
 
 Later answers would need speech of several turns, or follow a written turn: they are no rows; nor are conversations
-where nobody speaks. A warning counts both. Speech of the assistant is not read.
+where nobody speaks, or where something stands between the spoken turn and its answer. A warning counts both. Speech
+of the assistant is not read.
 """
 
 from __future__ import annotations

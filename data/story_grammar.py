@@ -94,7 +94,8 @@ def draw_whole_story(seed: int, index: int, held_out: bool | None = None) -> Sto
 
 
 def is_held_out(story: Story) -> bool:
-    """Whether the story's name, thing and place are a trio that the language models never meet."""
+    """Whether the story's name, thing and place stand together in no opening that the language models
+    are trained on; a continuation may bring such a trio together."""
     facts = story.facts
     place = _NAMES.index(facts["name"]) + _THINGS.index(facts["thing"]) + _PLACES.index(facts["place"])
     return place % 7 == 0

@@ -93,7 +93,8 @@ def measure_language_model(
 
 
 def language_model_tests(count: int) -> dict[str, list[TextTask]]:
-    """Texts by task that the models were not trained on, but where the name says so (random words may recur)."""
+    """Texts by task that the models were not trained on, but where the name says so (random words may recur; two
+    of the held-out phrasings are requests too, which were copied)."""
     words = [draw_words(_TEST_TEXTS_SEED, index, shortest=3) for index in range(count)]
     stories = [draw_whole_story(_TEST_TEXTS_SEED, index, held_out=True) for index in range(count)]
     questions = [draw_question(_TEST_TEXTS_SEED, index) for index in range(count)]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from transformers import AutoModelForCTC, AutoProcessor, AutoTokenizer, PreTrainedModel
 
 from speechzoo.data.synthetic_corpus import RECIPES
+from speechzoo.data.text_tasks import vocabulary
 from speechzoo.evaluation.adapter_report import Stopwatch
 from speechzoo.evaluation.report import Corpus, Parameters, Report, environment, training_history, write_report
 from speechzoo.evaluation.tiny_zoo_evaluation import measure_language_model, measure_speech_encoder
@@ -169,7 +170,8 @@ def finish_language_model(
             wall_seconds=watch.seconds,
             parameters=Parameters(model.num_parameters(), model.num_parameters()),
             limits=[
-                "It saw generated text of an 800-word vocabulary only, and is no model of English.",
+                f"It saw generated text of {len(vocabulary())} words and some made-up ones, and is no model of "
+                "English.",
                 "It does nothing useful for a prompt that ends in none of its signs.",
                 "Episodes were a part of its training, but it did not learn in context from them: with labeled "
                 "examples before a text it is at chance.",

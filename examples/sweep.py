@@ -49,7 +49,8 @@ def main() -> int:
             sweep, runner.processes, runner.threads_per_process, runner.retry_failed, runner.keep_output
         ).run(cells)
         for name in sweep.grids:
-            write_results(sweep, name, " ".join(["python examples/sweep.py", *named]))
+            kept = ["--keep_output"] if runner.keep_output else []
+            write_results(sweep, name, " ".join(["python examples/sweep.py", *named, *kept]))
     except (SweepError, ValueError, OSError) as error:
         print(f"sweep.py: {error}", file=sys.stderr)
         return 2

@@ -21,7 +21,9 @@ METRIC_LABELS = {
     "wer": "WER (lower is better)",
     "cer": "CER (lower is better)",
     "accuracy": "accuracy",
+    "bleu": "BLEU",
     "f1": "F1",
+    "f1_gain": "F1 gain",
     "perplexity": "perplexity (lower is better)",
 }
 
