@@ -5,10 +5,7 @@ T tokens.
 """
 
 import os
-import warnings
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +14,9 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
-from .audio_loading import AudioError, load_audio
+from .audio_loading import AudioError
 from .chat_templates import audio_chat_template
+from .speech_inputs import SpeechInputs, pad_features, padding_masks
 
 IGNORED = -100
 AUDIO_MARK, CONTEXT_MARK = "{audio}", "{context}"
@@ -32,7 +30,7 @@ class SpeechTextAdapterProcessorKwargs(ProcessingKwargs, total=False):  # type: 
     _defaults = {"text_kwargs": {"padding": True, "add_special_tokens": False}}
 
 
-class SpeechTextAdapterProcessor(ProcessorMixin):
+class SpeechTextAdapterProcessor(SpeechInputs, ProcessorMixin):
     """Prepares prompts with speech anywhere in them, and decodes answers.
 
     > Parts
@@ -115,11 +113,6 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         return processor
 
     @property
-    def sampling_rate(self) -> int:
-        """Samples a second that the encoder wants."""
-        return self.feature_extractor.sampling_rate
-
-    @property
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "input_features", "input_features_mask"]
 
@@ -140,78 +133,6 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         if marks != clips:
             raise ValueError(f"the prompts hold {marks} {self.audio_token} for {clips} clips; give one clip for each")
 
-    def load(self, source: Any, rate: int | None = None, index: int = 0, name: str | None = None) -> np.ndarray:
-        """One clip [S] at the encoder's rate. Raises `AudioError` when it cannot be used or exceeds the limits.
-
-        Errors call it `name`, else its path, else by its place `index`.
-        """
-        name = name or _name(source, index)
-        clip = load_audio(source, self.sampling_rate, source_sampling_rate=rate, name=name)
-        seconds = len(clip) / self.sampling_rate
-        if self.max_audio_seconds is not None and seconds > self.max_audio_seconds:
-            raise AudioError(
-                f"{name}: {seconds:.2f} s is longer than max_audio_seconds={self.max_audio_seconds}. "
-                f"Cut it, or raise the limit"
-            )
-        if len(clip) < self.minimum_samples:
-            raise AudioError(
-                f"{name}: {len(clip)} samples are too few; this encoder needs {self.minimum_samples}. Leave it out"
-            )
-        return clip
-
-    @property
-    def window_samples(self) -> int | None:
-        """Samples of the encoder's fixed window; `None` for an encoder that takes any length."""
-        return getattr(self.feature_extractor, "n_samples", None)
-
-    def chunks(self, clip: np.ndarray) -> list[np.ndarray]:
-        """Cuts one clip [S]. What is left at the end is dropped where it is too short for a single frame."""
-        limits = [self.window_samples, round(self.chunk_seconds * self.sampling_rate) if self.chunk_seconds else None]
-        size = min((limit for limit in limits if limit), default=len(clip))
-        pieces = [clip[start : start + size] for start in range(0, len(clip), size)]
-        return [piece for piece in pieces if len(piece) >= self.minimum_samples]
-
-    def extract(self, chunk: np.ndarray) -> tuple[np.ndarray, int]:
-        """Features of one chunk, alone, so that no neighbor can change them; and how many of them are valid."""
-        padding = "max_length" if self.encoding == "window" and self.window_samples else False
-        extracted = self.feature_extractor(
-            chunk, sampling_rate=self.sampling_rate, padding=padding, return_attention_mask=True, return_tensors="np"
-        )
-        features = extracted[self.feature_extractor.model_input_names[0]][0]
-        if padding:
-            return features, len(chunk) // self.feature_extractor.hop_length
-        return features, features.shape[self.time_axis]
-
-    @cached_property
-    def time_axis(self) -> int:
-        """Which axis of the features is time: the one that grows with the clip."""
-        short, long = (self._silence_features(self.sampling_rate // part).shape for part in (4, 2))
-        return next(axis for axis in range(len(short)) if short[axis] != long[axis])
-
-    @cached_property
-    def minimum_samples(self) -> int:
-        """The shortest clip of which the encoder makes a frame, in samples."""
-        return 1 + bisect_left(range(1, self.sampling_rate), True, key=self._makes_a_frame)
-
-    def _silence_features(self, samples: int) -> np.ndarray:
-        silence = np.zeros(samples, dtype=np.float32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a single frame has no variance
-            extracted = self.feature_extractor(
-                silence, sampling_rate=self.sampling_rate, padding=False, return_tensors="np"
-            )
-        return extracted[self.feature_extractor.model_input_names[0]][0]
-
-    def _makes_a_frame(self, samples: int) -> bool:
-        try:
-            return self.frames(self._silence_features(samples).shape[self.time_axis]) >= 1
-        except (RuntimeError, ValueError):  # how feature extractors answer audio below one analysis window
-            return False
-
-    def frames(self, features: int) -> int:
-        """Encoder frames that come from so many features."""
-        return (features - self.frame_kernel) // self.frame_stride + 1
-
     def embeddings(self, frames: int) -> int:
         """Speech embeddings that come from so many encoder frames."""
         return -(-frames // self.reduction_ratio)
@@ -222,12 +143,6 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         counts = [sum(self.embeddings(self.frames(valid)) for _, valid in clip) for clip in extracted]
         padded = self.pad([chunk for clip in extracted for chunk in clip])
         return padded, [self.audio_token * count for count in counts]
-
-    def pad(self, extracted: Sequence[tuple[np.ndarray, int]]) -> dict[str, np.ndarray]:
-        """`input_features` and `input_features_mask` [C, n] of what `extract` gave for several chunks."""
-        features, valid = zip(*extracted, strict=True)
-        padded = _pad(features, self.time_axis)
-        return {"input_features": padded, "input_features_mask": _masks(valid, padded.shape[1 + self.time_axis])}
 
     # ---- prompts and answers ---------------------------------------------------------------------------------------
 
@@ -323,8 +238,8 @@ class SpeechTextAdapterProcessor(ProcessorMixin):
         self._check_counts(prompts, len(clips))
         prompts, _ = self.get_text_with_replacements(prompts, audio_replacements=speech)
         chunks = [chunk for clip in clips for chunk in clip]
-        frames = _pad(chunks, time_axis=0)
-        masks = _masks([len(chunk) for chunk in chunks], frames.shape[1])
+        frames = pad_features(chunks, time_axis=0)
+        masks = padding_masks([len(chunk) for chunk in chunks], frames.shape[1])
         return BatchFeature(
             {"input_ids": self._tokens(prompts), "encoder_frames": frames, "encoder_frames_mask": masks}
         )
@@ -357,12 +272,6 @@ def _pin(source: str, revision: str | None) -> dict[str, Any]:
     return {} if os.path.isdir(source) else {"revision": revision}
 
 
-def _name(source: Any, index: int) -> str:
-    """What errors call a clip: its path where it has one, else its place."""
-    path = source.get("path") if isinstance(source, Mapping) else source
-    return str(path) if isinstance(path, (str, os.PathLike)) else f"clip {index}"
-
-
 def _prepare_tokenizer(tokenizer: Any, audio_token: str, padding_side: str) -> None:
     """Adds the placeholder, unless there is one, and what batches need.
 
@@ -381,20 +290,6 @@ def _as_list(audio: Any) -> list[Any]:
     if not isinstance(audio, (list, tuple)) or (audio and isinstance(audio[0], (int, float))):
         return [audio]
     return [clip for item in audio for clip in (item if isinstance(item, (list, tuple)) else [item])]
-
-
-def _pad(features: Sequence[np.ndarray], time_axis: int) -> np.ndarray:
-    """Stacks [n, M] (or [M, n], or [n]) along a new first axis, zeros at the end of time."""
-    longest = max(chunk.shape[time_axis] for chunk in features)
-    widths = [[(0, 0)] * chunk.ndim for chunk in features]
-    for chunk, width in zip(features, widths, strict=True):
-        width[time_axis] = (0, longest - chunk.shape[time_axis])
-    return np.stack([np.pad(chunk, width) for chunk, width in zip(features, widths, strict=True)]).astype(np.float32)
-
-
-def _masks(valid: Sequence[int], size: int) -> np.ndarray:
-    """[C] counts -> [C, size] ones and zeros."""
-    return (np.arange(size) < np.asarray(valid)[:, None]).astype(np.int64)
 
 
 def _pad_lists(rows: list[list[int]], value: int, side: str) -> list[list[int]]:

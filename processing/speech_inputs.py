@@ -113,8 +113,11 @@ class SpeechInputs:
     def pad(self, extracted: Sequence[tuple[np.ndarray, int]]) -> dict[str, np.ndarray]:
         """`input_features` and `input_features_mask` [C, n] of what `extract` gave for several chunks."""
         features, valid = zip(*extracted, strict=True)
-        padded = _pad(features, self.time_axis)
-        return {"input_features": padded, "input_features_mask": _masks(valid, padded.shape[1 + self.time_axis])}
+        padded = pad_features(features, self.time_axis)
+        return {
+            "input_features": padded,
+            "input_features_mask": padding_masks(valid, padded.shape[1 + self.time_axis]),
+        }
 
 
 def _name(source: Any, index: int) -> str:
@@ -123,7 +126,7 @@ def _name(source: Any, index: int) -> str:
     return str(path) if isinstance(path, (str, os.PathLike)) else f"clip {index}"
 
 
-def _pad(features: Sequence[np.ndarray], time_axis: int) -> np.ndarray:
+def pad_features(features: Sequence[np.ndarray], time_axis: int) -> np.ndarray:
     """Stacks [n, M] (or [M, n], or [n]) along a new first axis, zeros at the end of time."""
     longest = max(chunk.shape[time_axis] for chunk in features)
     widths = [[(0, 0)] * chunk.ndim for chunk in features]
@@ -132,6 +135,6 @@ def _pad(features: Sequence[np.ndarray], time_axis: int) -> np.ndarray:
     return np.stack([np.pad(chunk, width) for chunk, width in zip(features, widths, strict=True)]).astype(np.float32)
 
 
-def _masks(valid: Sequence[int], size: int) -> np.ndarray:
+def padding_masks(valid: Sequence[int], size: int) -> np.ndarray:
     """[C] counts -> [C, size] ones and zeros."""
     return (np.arange(size) < np.asarray(valid)[:, None]).astype(np.int64)
