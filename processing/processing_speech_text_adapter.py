@@ -30,7 +30,7 @@ class SpeechTextAdapterProcessorKwargs(ProcessingKwargs, total=False):  # type: 
     _defaults = {"text_kwargs": {"padding": True, "add_special_tokens": False}}
 
 
-class SpeechTextAdapterProcessor(SpeechInputs, ProcessorMixin):
+class SpeechTextAdapterProcessor(ProcessorMixin, SpeechInputs):
     """Prepares prompts with speech anywhere in them, and decodes answers.
 
     > Parts

@@ -17,7 +17,7 @@ from .speech_inputs import SpeechInputs
 from .speech_units import Units, deduplicate, smooth
 
 
-class SpeechUnitProcessor(SpeechInputs, ProcessorMixin):
+class SpeechUnitProcessor(ProcessorMixin, SpeechInputs):
     """Prepares clips for a unit model, and shortens what it says.
 
     Args:
