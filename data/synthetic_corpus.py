@@ -17,6 +17,7 @@ Each line of `metadata.jsonl` holds: id, audio (path below the folder), duration
 - story (one sentence of one): translation;
 - opening (the first sentence of a story): translation, facts (name, adjective, thing, place), question about it and
   answer_to_question, reply, and continuation (one of many);
+- whole story (both sentences): opening and facts;
 - question: answer and family;
 - words (random word strings): nothing.
 """
@@ -60,7 +61,7 @@ Record = dict[str, Any]
 class SyntheticCorpusRecipe:
     """What a corpus holds.
 
-    Texts: `kind` (which grammar speaks, see this file's head) and, for commands, openings and questions, `phrasing`
+    Texts: `kind` (which grammar speaks, see this file's head) and, for commands, stories and questions, `phrasing`
     ("seen": those models are trained on, "unseen": those held out); `count` clips.
     Voices: `voices` ("train", "validation" or "test"). Requests and statements by test voices also speak of people,
     places and organizations that no other voice names.
@@ -69,7 +70,9 @@ class SyntheticCorpusRecipe:
     """
 
     name: str
-    kind: Literal["command", "request", "statement", "opinion", "order", "story", "opening", "question", "words"]
+    kind: Literal[
+        "command", "request", "statement", "opinion", "order", "story", "opening", "whole story", "question", "words"
+    ]
     count: int
     voices: Literal["train", "validation", "test"]
     seed: int
@@ -111,6 +114,9 @@ RECIPES = _recipes(
     SyntheticCorpusRecipe("questions-test", "question", 300, "test", 27, "unseen"),
     SyntheticCorpusRecipe("orders-train", "order", 2000, "train", seed=28),
     SyntheticCorpusRecipe("orders-validation", "order", 150, "validation", seed=29),
+    SyntheticCorpusRecipe("whole-stories-train", "whole story", 5000, "train", seed=30),
+    SyntheticCorpusRecipe("whole-stories-validation", "whole story", 150, "validation", 31, "unseen"),
+    SyntheticCorpusRecipe("whole-stories-test", "whole story", 300, "test", 32, "unseen"),
 )
 
 
@@ -218,6 +224,11 @@ def _opening(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
     return story.opening, {**facts, **asked, "reply": story.reply, "continuation": story.continuation}
 
 
+def _whole_story(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
+    story = draw_whole_story(recipe.seed, index, held_out=recipe.phrasing == "unseen")
+    return f"{story.opening} {story.continuation}", {"opening": story.opening, "facts": dict(story.facts)}
+
+
 def _question(recipe: SyntheticCorpusRecipe, index: int) -> tuple[str, Record]:
     question = draw_question(recipe.seed, index, held_out=recipe.phrasing == "unseen")
     return question.text, {"answer": question.answer, "family": question.family}
@@ -231,6 +242,7 @@ _DRAWS: dict[str, Callable[[SyntheticCorpusRecipe, int], tuple[str, Record]]] = 
     "order": _order,
     "story": _story,
     "opening": _opening,
+    "whole story": _whole_story,
     "question": _question,
     "words": lambda recipe, index: (draw_words(recipe.seed, index), {}),
 }

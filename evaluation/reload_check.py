@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,8 +26,10 @@ def outputs(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     return model(**placed, return_logits=True).logits.contiguous().cpu()
 
 
-def reloads_equal(model: Any, inputs: dict[str, Tensor], source: str | Path) -> bool:
-    """Whether a fresh process that loads `source` with `AutoModelForMultimodalLM` gets the same logits, bit for bit.
+def reloads_equal(
+    model: Any, inputs: dict[str, Tensor], source: str | Path, auto_class: str = "AutoModelForMultimodalLM"
+) -> bool:
+    """Whether a fresh process that loads `source` with an Auto class gets the same logits, bit for bit.
 
     It computes on the device of `model`, for devices round differently.
 
@@ -35,7 +38,7 @@ def reloads_equal(model: Any, inputs: dict[str, Tensor], source: str | Path) -> 
     with tempfile.TemporaryDirectory() as temporary:
         given, told = Path(temporary) / "inputs.safetensors", Path(temporary) / "outputs.safetensors"
         save_file({name: tensor.cpu().contiguous() for name, tensor in inputs.items()}, given)
-        settings = [str(torch.get_num_threads()), str(model.device)]
+        settings = [str(torch.get_num_threads()), str(model.device), auto_class]
         command = [sys.executable, "-c", _PROGRAM, str(source), str(given), str(told), *settings]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
@@ -44,11 +47,9 @@ def reloads_equal(model: Any, inputs: dict[str, Tensor], source: str | Path) -> 
 
 
 def main() -> None:
-    from transformers import AutoModelForMultimodalLM
-
-    source, given, told, threads, device = sys.argv[1:]
+    source, given, told, threads, device, auto_class = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    model, info = AutoModelForMultimodalLM.from_pretrained(source, output_loading_info=True)
+    model, info = getattr(transformers, auto_class).from_pretrained(source, output_loading_info=True)
     problems = {name: sorted(keys) for name, keys in info.items() if keys}
     if problems:
         raise SystemExit(f"loading reports {problems}")

@@ -75,12 +75,10 @@ class DataArguments:
 
 
 @dataclass
-class OptimizationArguments:
-    """Optimization."""
+class UpdateArguments:
+    """How weights are updated, whatever the model."""
 
-    max_steps: int = option(-1, "updates of the weights; overrides the epochs")
-    epochs: float = option(3.0, "passes over the training examples")
-    batch_size: int = option(16, "clips in a batch on one device")
+    batch_size: int = option(16, "items in a batch on one device")
     accumulation_steps: int = option(1, "batches for one update")
     learning_rate: float = option(1e-3, "peak; cosine decay follows the warm-up")
     warmup_steps: int = option(100, "updates of linear warm-up")
@@ -89,21 +87,41 @@ class OptimizationArguments:
         None, "bfloat16 autocast; where not given, the hardware decides: yes if it has units for it"
     )
     gradient_checkpointing: bool = option(False, "compute activations twice to save memory")
-    seed: int = option(0, "of the adapter's first weights and of the data order")
-    workers: int = option(0, "processes that read and prepare audio")
-    cache_features: bool = option(False, "run the frozen encoder once per clip and keep what it says")
-    cache_directory: Path | None = option(None, "where to keep it; ~/.cache/speechzoo where not given")
+    seed: int = option(0, "of new weights and of the data order")
+    workers: int = option(0, "processes that read and prepare data")
     evaluations: int = option(5, "how often the validation loss is measured")
     training_arguments: dict[str, Any] = option({}, "any other field of transformers.TrainingArguments")
 
 
 @dataclass
-class OutputArguments:
+class OptimizationArguments(UpdateArguments):
+    """Optimization."""
+
+    max_steps: int = option(-1, "updates of the weights; overrides the epochs")
+    epochs: float = option(3.0, "passes over the training examples")
+    batch_size: int = option(16, "clips in a batch on one device")
+    cache_features: bool = option(False, "run the frozen encoder once per clip and keep what it says")
+    cache_directory: Path | None = option(None, "where to keep it; ~/.cache/speechzoo where not given")
+
+
+@dataclass
+class RunArguments:
+    """What is kept of a run, whatever the model."""
+
+    output_dir: Path = option(Path("output/run"), "folder of the checkpoint, report and plots")
+    resume: bool = option(False, "continue from the last checkpoint in the folder")
+    save_steps: int = option(0, "updates between checkpoints; 0 saves only at the end")
+    test_batch_size: int = option(32, "items in a batch of the final test")
+    results_file: Path | None = option(None, "also write the report here")
+    limits: list[str] = option([], "known limits, one sentence each")
+    check: dict[str, float] = option({}, "bars on results rows; missing one ends the run with status 1")
+
+
+@dataclass
+class OutputArguments(RunArguments):
     """Results."""
 
     output_dir: Path = option(Path("output/adapter"), "folder of the checkpoint, report, card and plots")
-    resume: bool = option(False, "continue from the last checkpoint in the folder")
-    save_steps: int = option(0, "updates between checkpoints; 0 saves only at the end")
     test_batch_size: int = option(32, "clips in a batch of the final test")
     max_new_tokens: int = option(64, "longest answer of the final test, in tokens")
     cascade_model: str | None = option(
@@ -115,9 +133,6 @@ class OutputArguments:
     card_description: str = option("", "what the model is, for the card")
     card_language: list[str] = option(["en"], "languages it understands, for the card")
     card_license: str = option("apache-2.0", "license of the trained weights, for the card")
-    limits: list[str] = option([], "known limits, one sentence each, for the card")
-    results_file: Path | None = option(None, "also write the report here")
-    check: dict[str, float] = option({}, "bars on results rows; missing one ends the run with status 1")
     push_to_hub: str | None = option(None, "publish to this Hub id")
     private: bool = option(True, "make the published repository private")
 

@@ -22,7 +22,8 @@ from .adapter_arguments import (
     BackboneArguments,
     DataArguments,
     OptimizationArguments,
-    OutputArguments,
+    RunArguments,
+    UpdateArguments,
 )
 from .progress import use_live_progress
 
@@ -142,7 +143,7 @@ def has_bfloat16_units() -> bool:
 
 
 def training_arguments(
-    optimization: OptimizationArguments, output: OutputArguments, updates: int, evaluates: bool
+    optimization: UpdateArguments, output: RunArguments, updates: int, evaluates: bool
 ) -> TrainingArguments:
     """transformers' own arguments. `updates`: optimizer steps of the whole run."""
     every = max(1, updates // max(optimization.evaluations, 1))

@@ -1,0 +1,244 @@
+"""The steps of training a joint language model of speech units and text: read, assemble, train.
+
+Shapes: T tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, Trainer, TrainingArguments
+
+from ..configuration.configuration_sutlm import SUTLMConfig
+from ..data.packed_batches import PackedCollator, PackedRows
+from ..data.speech_text_mixing import (
+    Alternation,
+    Concatenation,
+    MixedSequences,
+    Mixture,
+    SwitchesByCoin,
+    SwitchesByLength,
+    SwitchesBySpan,
+    SwitchPoints,
+    Utterance,
+)
+from ..data.synthetic_corpus import default_cache_directory
+from ..data.text_lines import read_texts
+from ..data.utterances import UtteranceReader
+from ..modeling.modality_generation import KINDS
+from ..modeling.modeling_new_rows import grown_config
+from ..modeling.modeling_sutlm import SUTLMForCausalLM
+from ..processing.processing_sutlm import SUTLMProcessor
+from ..processing.unit_text import UnitSegmenter
+from ..processing.word_alignment import CTCAligner
+from .progress import use_live_progress
+from .sutlm_arguments import JointModelArguments, MixtureArguments, PretrainingArguments, UnitArguments
+
+
+@dataclass(frozen=True)
+class JointData:
+    """What sequences are made of: utterances of which units are read, utterances of which text is read too, texts."""
+
+    speech: Sequence[Utterance]
+    paired: Sequence[Utterance]
+    text: Sequence[str]
+
+    @property
+    def utterances(self) -> dict[str, Utterance]:
+        """Those of both kinds, by id."""
+        return {utterance.id: utterance for utterance in (*self.speech, *self.paired)}
+
+
+def open_reader(units: UnitArguments) -> UtteranceReader:
+    """The unit model, on this process's device, and what finds words."""
+    model = AutoModel.from_pretrained(units.unit_model, revision=units.unit_model_revision).eval()
+    return UtteranceReader(
+        model.to(PartialState().device),
+        AutoProcessor.from_pretrained(units.unit_model, revision=units.unit_model_revision),
+        units.store or default_cache_directory() / "features",
+        aligner=CTCAligner.from_pretrained(units.aligner) if units.aligner else None,
+        textgrids=units.textgrids,
+    )
+
+
+def read_joint_data(reader: UtteranceReader, units: UnitArguments, mixture: MixtureArguments) -> JointData:
+    """What `mixture` names to train on; a corpus that is named twice is read once. Kinds without weight are not read.
+
+    Raises `ValueError` where a kind with a weight has no source.
+    """
+    read: dict[str, list[Utterance]] = {}
+
+    def utterances(sources: Sequence[str]) -> list[Utterance]:
+        for source in sources:
+            if source not in read:
+                read[source] = reader.read(source, mixture.clips, units.noise_db)
+        return [utterance for source in sources for utterance in read[source]]
+
+    for kind in ("speech", "paired", "text"):
+        if getattr(mixture, kind) and not getattr(mixture, f"{kind}_data"):
+            raise ValueError(f"'{kind}' has a weight and no source; name one in {kind}_data, or set --{kind} 0")
+    return JointData(
+        utterances(mixture.speech_data if mixture.speech else []),
+        utterances(mixture.paired_data if mixture.paired else []),
+        [text for source in mixture.text_data if mixture.text for text in read_texts(source, mixture.clips)],
+    )
+
+
+def read_validation_data(reader: UtteranceReader, units: UnitArguments, mixture: MixtureArguments) -> JointData | None:
+    """Utterances and their texts to follow the loss on; `None` where no source is named."""
+    found = [
+        utterance
+        for source in mixture.validation_data
+        for utterance in reader.read(source, mixture.clips, units.noise_db)
+    ]
+    return JointData(found, found, [utterance.text for utterance in found if utterance.text]) if found else None
+
+
+def train_segmenter(units: UnitArguments, data: JointData, clusters: int) -> UnitSegmenter:
+    """Pieces over the units of what is trained on; raw units where none are asked for."""
+    if not units.unit_pieces:
+        return UnitSegmenter.raw(clusters)
+    corpus = [utterance.units.units for utterance in data.utterances.values()]
+    return UnitSegmenter.train(corpus, clusters, units.unit_pieces, units.piece_algorithm)
+
+
+def assemble_joint_model(
+    language_model: JointModelArguments, units: UnitArguments, data: JointData, clusters: int, seed: int
+) -> tuple[SUTLMForCausalLM, SUTLMProcessor]:
+    """A joint model and its processor, which names the unit model. New weights follow `seed`."""
+    source, revision = language_model.text_model, language_model.text_model_revision
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    processor = SUTLMProcessor(tokenizer, train_segmenter(units, data, clusters))
+    processor.name_unit_model(units.unit_model, units.unit_model_revision)
+    torch.manual_seed(seed)
+    if language_model.from_scratch:
+        return _from_scratch(language_model, processor), processor
+    model = SUTLMForCausalLM.from_text_model(
+        source,
+        new_rows=language_model.new_rows,
+        seed=seed,
+        revision=revision,
+        dtype=language_model.dtype,
+        trained_rows=language_model.trained_rows,
+        **processor.config_fields,
+    )
+    return model, processor
+
+
+def _from_scratch(language_model: JointModelArguments, processor: SUTLMProcessor) -> SUTLMForCausalLM:
+    fields = processor.config_fields | {"trained_rows": language_model.trained_rows}
+    if language_model.preset:
+        config = SUTLMConfig.preset(language_model.preset, vocab_size=processor.vocab_size, **fields)
+    else:
+        text_config = AutoConfig.from_pretrained(
+            language_model.text_model, revision=language_model.text_model_revision
+        )
+        text_config.vocab_size = processor.vocab_size
+        config = SUTLMConfig(text_config=text_config, **fields)
+    return SUTLMForCausalLM(config)
+
+
+# --- sequences ---
+
+
+def sequences_of(
+    processor: SUTLMProcessor, data: JointData, mixture: MixtureArguments, frame_rate: float, seed: int
+) -> MixedSequences:
+    """Sequences mixed as `mixture` says. Raises `ValueError` for a kind with a weight that has no items."""
+    mixed = Mixture(
+        mixture.speech,
+        mixture.paired,
+        mixture.text,
+        mixture.alternating,
+        Concatenation(mixture.speech_first),
+        Alternation(switches=_switches(mixture), speech_first=mixture.speech_first),
+    )
+    parts = mixed.parts(speech=data.speech, paired=data.paired, text=data.text, frame_rate=frame_rate)
+    return MixedSequences(processor, parts, seed)
+
+
+def _switches(mixture: MixtureArguments) -> SwitchPoints:
+    policies: dict[str, SwitchPoints] = {
+        "by_length": SwitchesByLength(mixture.groups_per_switch),
+        "by_span": SwitchesBySpan(mixture.shortest_span, mixture.longest_span),
+        "by_coin": SwitchesByCoin(mixture.switch_probability),
+    }
+    return policies[mixture.switches]
+
+
+# --- training ---
+
+
+class JointTrainer(Trainer):
+    """A `Trainer` that also logs the loss and perplexity of speech and of text, in nats a token.
+
+    `speech_loss`, `speech_perplexity`, `text_loss`, `text_perplexity`, and the same after `eval_`: means over the
+    tokens since the last log, of this process.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sums: dict[str, Tensor] = {}  # "eval_speech" -> [loss, tokens]
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        prefix = "" if model.training else "eval_"
+        for kind in KINDS[:2]:
+            mean, tokens = outputs[f"{kind}_loss"].nan_to_num().double(), outputs[f"{kind}_tokens"].double()
+            self._sums[prefix + kind] = self._sums.get(prefix + kind, 0) + torch.stack([mean * tokens, tokens])
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        prefix = "eval_" if "eval_loss" in logs else ""
+        if prefix or "loss" in logs:
+            logs |= self._by_modality(prefix)
+        super().log(logs, *args, **kwargs)
+
+    def _by_modality(self, prefix: str) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for kind in KINDS[:2]:
+            total, tokens = self._sums.pop(prefix + kind, torch.zeros(2)).tolist()
+            if tokens:
+                loss = torch.tensor(total / tokens)
+                figures |= {f"{prefix}{kind}_loss": loss.item(), f"{prefix}{kind}_perplexity": loss.exp().item()}
+        return figures
+
+
+def make_joint_trainer(
+    model: SUTLMForCausalLM,
+    processor: SUTLMProcessor,
+    train: MixedSequences,
+    validation: MixedSequences | None,
+    pretraining: PretrainingArguments,
+    arguments: TrainingArguments,
+) -> JointTrainer:
+    """Trains on rows that sequences share, packed while they are read."""
+    pad = processor.tokenizer.pad_token_id or 0
+    rows = partial(PackedRows, capacity=pretraining.row_tokens)
+    trainer = JointTrainer(
+        model=model,
+        args=arguments,
+        data_collator=PackedCollator(pad_token_id=pad),
+        train_dataset=rows(train.stream),
+        eval_dataset=list(rows(lambda: validation)) if validation is not None else None,
+        processing_class=processor,
+    )
+    use_live_progress(trainer)
+    return trainer
+
+
+def facts_of(processor: SUTLMProcessor, data: JointData) -> Mapping[str, int]:
+    """What a report says of the vocabulary and of the data."""
+    return {
+        "unit_pieces": len(processor.segmenter),
+        "vocabulary": processor.vocab_size,
+        "utterances": len(data.utterances),
+        "texts": len(data.text),
+    }
