@@ -136,7 +136,7 @@ def test_script_writes_and_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     main = runpy.run_path(str(SCRIPT))["main"]
 
     def run(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["update_readme.py", *words])
+        monkeypatch.setattr(sys, "argv", ["update_readme.py", "--pages", "README.md", *words])
         return main()
 
     monkeypatch.chdir(tmp_path)
