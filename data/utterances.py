@@ -53,6 +53,11 @@ class UtteranceReader:
         """Frames a second of the units."""
         return self.processor.frame_rate
 
+    @property
+    def clusters(self) -> int:
+        """K, the size of the codebook."""
+        return self.unit_model.config.clusters
+
     def read(self, source: str, clips: int | None = None, noise_db: float | None = None) -> list[Utterance]:
         """The utterances of a corpus, in its order.
 

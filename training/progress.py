@@ -23,12 +23,17 @@ class LiveProgress(TrainerCallback):
             second are shown beside the clips per second.
         stream: Where to write; standard error when left out.
         line_seconds: Seconds between two lines when `stream` is no terminal or `disable_tqdm` is set.
+        items: What a batch holds.
     """
 
     def __init__(
-        self, mean_clip_seconds: float | None = None, stream: TextIO | None = None, line_seconds: float = 10.0
+        self,
+        mean_clip_seconds: float | None = None,
+        stream: TextIO | None = None,
+        line_seconds: float = 10.0,
+        items: str = "clips",
     ) -> None:
-        self.mean_clip_seconds = mean_clip_seconds
+        self.mean_clip_seconds, self.items = mean_clip_seconds, items
         self.stream = stream
         self.line_seconds = line_seconds
         self._bar: tqdm | None = None
@@ -121,10 +126,10 @@ class LiveProgress(TrainerCallback):
     def _figures(self, args: TrainingArguments, state: TrainerState) -> str:
         """The latest loss and the throughput since training began, over all processes."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        clips_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        rate = (state.global_step - self._first_step) * clips_per_step / elapsed
+        items_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        rate = (state.global_step - self._first_step) * items_per_step / elapsed
         figures = [] if self._loss is None else [f"loss {self._loss:.4f}"]
-        figures.append(f"{rate:.1f} clips/s")
+        figures.append(f"{rate:.1f} {self.items}/s")
         if self.mean_clip_seconds is not None:
             figures.append(f"{rate * self.mean_clip_seconds:.1f} s of audio/s")
         return ", ".join(figures)
@@ -134,10 +139,12 @@ def _is_result(name: str) -> bool:
     return not name.endswith(("_runtime", "_per_second"))
 
 
-def use_live_progress(trainer: Trainer, mean_clip_seconds: float | None = None) -> LiveProgress:
+def use_live_progress(
+    trainer: Trainer, mean_clip_seconds: float | None = None, items: str = "clips"
+) -> LiveProgress:
     """Replaces the trainer's own progress bar and printer by a `LiveProgress`, which is returned."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    progress = LiveProgress(mean_clip_seconds)
+    progress = LiveProgress(mean_clip_seconds, items=items)
     trainer.add_callback(progress)
     return progress

@@ -1,5 +1,7 @@
 """What the scripts that train and test joint models of speech units and text can be told, grouped by purpose."""
 
+# ruff: noqa: RUF009  `option` returns dataclasses.field.
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

@@ -6,7 +6,6 @@ Shapes: T tokens.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +30,6 @@ from ..data.synthetic_corpus import default_cache_directory
 from ..data.text_lines import read_texts
 from ..data.utterances import UtteranceReader
 from ..modeling.modality_generation import KINDS
-from ..modeling.modeling_new_rows import grown_config
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_sutlm import SUTLMProcessor
 from ..processing.unit_text import UnitSegmenter
@@ -87,6 +85,19 @@ def read_joint_data(reader: UtteranceReader, units: UnitArguments, mixture: Mixt
         utterances(mixture.paired_data if mixture.paired else []),
         [text for source in mixture.text_data if mixture.text for text in read_texts(source, mixture.clips)],
     )
+
+
+def refuse_shared_utterances(data: JointData, tests: Mapping[str, Sequence[Utterance]]) -> None:
+    """Raises `ValueError` when a test holds the id of a clip that is trained on, or one of its texts."""
+    texts = set(data.text) | {utterance.text for utterance in data.utterances.values() if utterance.text}
+    for name, utterances in tests.items():
+        shared = [utterance.id for utterance in utterances if utterance.id in data.utterances]
+        shared += [utterance.id for utterance in utterances if utterance.text in texts]
+        if shared:
+            raise ValueError(
+                f"test '{name}' shares {len(shared)} clips or texts with the training data, first '{shared[0]}'; "
+                f"keep them apart, for instance by source@split"
+            )
 
 
 def read_validation_data(reader: UtteranceReader, units: UnitArguments, mixture: MixtureArguments) -> JointData | None:
@@ -192,7 +203,8 @@ class JointTrainer(Trainer):
         prefix = "" if model.training else "eval_"
         for kind in KINDS[:2]:
             mean, tokens = outputs[f"{kind}_loss"].nan_to_num().double(), outputs[f"{kind}_tokens"].double()
-            self._sums[prefix + kind] = self._sums.get(prefix + kind, 0) + torch.stack([mean * tokens, tokens])
+            sums = torch.stack([mean * tokens, tokens])
+            self._sums[prefix + kind] = sums + self._sums.get(prefix + kind, torch.zeros_like(sums))
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -230,7 +242,7 @@ def make_joint_trainer(
         eval_dataset=list(rows(lambda: validation)) if validation is not None else None,
         processing_class=processor,
     )
-    use_live_progress(trainer)
+    use_live_progress(trainer, items="rows")
     return trainer
 
 

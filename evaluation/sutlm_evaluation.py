@@ -1,0 +1,80 @@
+"""What a joint language model of speech units and text is tested for, as rows of a report."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..data.speech_text_mixing import Utterance
+from ..data.utterances import read_recordings
+from ..modeling.modeling_sutlm import SUTLMForCausalLM
+from ..processing.processing_sutlm import SUTLMProcessor
+from .context_retrieval import Retrieval, RetrievalSettings, context_retrieval, retrieval_measurements
+from .prompted_pairs import CONDITIONS, PromptedPair, prompted_pairs
+from .report import Backbone, Corpus, Measurement
+
+ACROSS = tuple(name for name in CONDITIONS if name in ("u2t", "t2u"))
+
+
+@dataclass(frozen=True)
+class JointTest:
+    """Retrieves contexts and continuations in the four conditions.
+
+    Args:
+        model, processor: the joint model.
+        settings: how, with its first glue; within a modality there is none.
+        also: other glues, by which the two conditions across modalities are measured again.
+    """
+
+    model: SUTLMForCausalLM
+    processor: SUTLMProcessor
+    settings: RetrievalSettings
+    also: Sequence[str] = ()
+
+    def run(self, name: str, pairs: Sequence[PromptedPair], **facts: Any) -> list[Measurement]:
+        """Rows called "`name`: u2t", and for other glues "`name`: u2t by start"; `facts` go into all."""
+        self.model.eval()
+        rows = self._rows(name, "", self._retrieve(pairs, self.settings, tuple(CONDITIONS)), facts)
+        for glue in self.also:
+            settings = replace(self.settings, glue=glue)
+            rows += self._rows(name, f" by {glue}", self._retrieve(pairs, settings, ACROSS), facts)
+        return rows
+
+    def _retrieve(
+        self, pairs: Sequence[PromptedPair], settings: RetrievalSettings, conditions: Iterable[str]
+    ) -> list[Retrieval]:
+        with torch.no_grad():
+            return context_retrieval(self.model, self.processor, pairs, settings, conditions)
+
+    @staticmethod
+    def _rows(name: str, suffix: str, results: Iterable[Retrieval], facts: Mapping[str, Any]) -> list[Measurement]:
+        rows = retrieval_measurements(results, split="final test", **facts)
+        return [replace(row, name=f"{name}: {row.name}{suffix}") for row in rows]
+
+
+def read_pairs(
+    utterances: Sequence[Utterance], source: str, frame_rate: float, first_column: str | None = None
+) -> list[PromptedPair]:
+    """Prompts and continuations of a corpus's utterances; `first_column` holds the words of each prompt.
+
+    Raises `ValueError` where the corpus has no such column, or an utterance cannot be cut.
+    """
+    if first_column is None:
+        return prompted_pairs(utterances, frame_rate)
+    rows = read_recordings(source)
+    if first_column not in rows.column_names:
+        raise ValueError(f"'{source}' has no column '{first_column}'; it has {', '.join(rows.column_names)}")
+    words = {name: len(text.split()) for name, text in zip(rows["id"], rows[first_column], strict=True)}
+    return prompted_pairs(utterances, frame_rate, words)
+
+
+def describe_utterances(name: str, role: str, utterances: Sequence[Utterance], frame_rate: float) -> Corpus:
+    """The utterances as a report lists them."""
+    frames = sum(utterance.units.frames for utterance in utterances)
+    return Corpus(name, role, len(utterances), round(frames / frame_rate / 3600, 3))
+
+
+def describe_unit_model(processor: SUTLMProcessor) -> Backbone:
+    """The unit model that a joint model's audio goes through."""
+    return Backbone("speech units", str(processor.unit_model_id), processor.unit_model_revision, on_hub=False)

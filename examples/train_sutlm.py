@@ -1,0 +1,155 @@
+"""Train a joint language model of speech units and text, and test whether it carries meaning across modalities.
+
+The tiny zoo, offline:
+    accelerate launch examples/train_sutlm.py
+Your own recordings:
+    accelerate launch examples/train_sutlm.py --config examples/configs/FILE.yaml
+
+Without --config, examples/configs/sutlm_tiny_zoo.yaml lies underneath.
+"""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from speechzoo.data.packed_batches import PackedCollator
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, missed_bars
+from speechzoo.evaluation.context_retrieval import RetrievalSettings
+from speechzoo.evaluation.learning_curve import plot_learning_curve
+from speechzoo.evaluation.reload_check import reloads_equal
+from speechzoo.evaluation.report import Report, environment, training_history, write_report
+from speechzoo.evaluation.sutlm_evaluation import (
+    JointTest,
+    describe_unit_model,
+    describe_utterances,
+    read_pairs,
+)
+from speechzoo.hub_cards.result_tables import measurement_table
+from speechzoo.training.adapter_training import train, training_arguments, use_all_cores
+from speechzoo.training.command_line import as_command, parse_arguments
+from speechzoo.training.sutlm_arguments import (
+    JointModelArguments,
+    JointOutputArguments,
+    JointTestArguments,
+    MixtureArguments,
+    PretrainingArguments,
+    UnitArguments,
+)
+from speechzoo.training.sutlm_training import (
+    assemble_joint_model,
+    facts_of,
+    make_joint_trainer,
+    open_reader,
+    read_joint_data,
+    read_validation_data,
+    refuse_shared_utterances,
+    sequences_of,
+)
+
+GROUPS = (
+    JointModelArguments,
+    UnitArguments,
+    MixtureArguments,
+    PretrainingArguments,
+    JointTestArguments,
+    JointOutputArguments,
+)
+TINY_ZOO = Path(__file__).parent / "configs" / "sutlm_tiny_zoo.yaml"
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
+    language_model, units, mixture, pretraining, tests, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    use_all_cores()
+    set_seed(pretraining.seed)
+    watch = Stopwatch()
+
+    with watch("corpora and units"):
+        reader = open_reader(units)
+        data = read_joint_data(reader, units, mixture)
+        validation_data = read_validation_data(reader, units, mixture)
+        test_data = {
+            name: reader.read(source, tests.test_clips, units.noise_db) for name, source in tests.test_data.items()
+        }
+        refuse_shared_utterances(data, test_data)
+        pairs = {
+            name: read_pairs(test_data[name], source, reader.frame_rate, tests.first_column)
+            for name, source in tests.test_data.items()
+        }
+    with watch("assembling"):
+        model, processor = assemble_joint_model(language_model, units, data, reader.clusters, pretraining.seed)
+    mixed = [
+        sequences_of(processor, part, mixture, reader.frame_rate, pretraining.seed) if part else None
+        for part in (data, validation_data)
+    ]
+    arguments = training_arguments(pretraining, output, pretraining.max_steps, validation_data is not None)
+    trainer = make_joint_trainer(model, processor, mixed[0], mixed[1], pretraining, arguments)
+    with watch("training"):
+        train(trainer, output.resume)
+    if not trainer.is_world_process_zero():
+        return
+
+    model.save_pretrained(output.output_dir)
+    processor.save_pretrained(output.output_dir)
+    settings = RetrievalSettings(tests.candidates, tests.glue[0], seed=tests.test_seed, rows=output.test_batch_size)
+    test = JointTest(model, processor, settings, tests.glue[1:])
+    with watch("final test"):
+        measurements = [
+            row for name, source in tests.test_data.items() for row in test.run(name, pairs[name], dataset=source)
+        ]
+    with watch("reload"):
+        batch = PackedCollator()([mixed[0][place] for place in range(4)])
+        if not reloads_equal(model, batch, output.output_dir, "AutoModelForCausalLM"):
+            raise SystemExit(f"'{output.output_dir}' gives other logits after loading; the checkpoint is not sound")
+
+    roles = {
+        ", ".join([*mixture.speech_data, *mixture.paired_data]): ("training", list(data.utterances.values())),
+        ", ".join(mixture.validation_data): ("validation", validation_data.speech if validation_data else []),
+        **{name: ("final test", utterances) for name, utterances in test_data.items()},
+    }
+    report = Report(
+        title=output.card_title,
+        system=model.config.model_type,
+        command=as_command(),
+        seeds={"training": pretraining.seed, "candidates": tests.test_seed},
+        environment=environment(),
+        measurements=measurements,
+        history=training_history(trainer.state.log_history),
+        wall_seconds=watch.seconds,
+        parameters=count_parameters(model),
+        limits=output.limits,
+        corpora=[
+            describe_utterances(name, role, utterances, reader.frame_rate)
+            for name, (role, utterances) in roles.items()
+            if utterances
+        ],
+        backbones=[describe_unit_model(processor)],
+        settings={**settings_of(language_model, units, mixture, pretraining), **facts_of(processor, data)},
+        paper="2310.08715",
+        learning_curve="learning_curve.png",
+        pipeline_tag="text-generation",
+    )
+    report = write_report(output.output_dir / "report.json", report)
+    plot_learning_curve(output.output_dir / "learning_curve.png", report.history, output.card_title)
+    if output.results_file:
+        write_report(output.results_file, report)
+    print(measurement_table(report.measurements), "\n")
+    print(f"model, processor, report and learning curve are in {output.output_dir}; seconds by phase: {watch.seconds}")
+    if missed := missed_bars(report.measurements, output.check):
+        raise SystemExit("\n".join(missed))
+
+
+def settings_of(*groups: Any) -> dict[str, Any]:
+    """What was set, as a report shows it; what was left empty is left out."""
+    values = {name: value for group in groups for name, value in asdict(group).items()}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items() if value}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()
