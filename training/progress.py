@@ -139,9 +139,7 @@ def _is_result(name: str) -> bool:
     return not name.endswith(("_runtime", "_per_second"))
 
 
-def use_live_progress(
-    trainer: Trainer, mean_clip_seconds: float | None = None, items: str = "clips"
-) -> LiveProgress:
+def use_live_progress(trainer: Trainer, mean_clip_seconds: float | None = None, items: str = "clips") -> LiveProgress:
     """Replaces the trainer's own progress bar and printer by a `LiveProgress`, which is returned."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

@@ -4,11 +4,9 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from speech_text_cases import CLIPS, clip
+from speech_text_cases import CLIPS
+from timed_corpus import unit_model
 
-from speechzoo import SpeechUnitModel, SpeechUnitProcessor
-from speechzoo.data.extracted_units import encode_clips
 from speechzoo.data.text_lines import read_texts
 from speechzoo.data.utterances import UtteranceReader
 from speechzoo.processing.audio_loading import save_audio
@@ -36,11 +34,7 @@ Object class = "TextGrid"
 
 @pytest.fixture(scope="module")
 def parts(backbones):
-    model = SpeechUnitModel.from_encoder(str(backbones.encoder("hubert")), 1, 12, smoothing=3)
-    processor = SpeechUnitProcessor.from_model_config(model.config)
-    [frames] = encode_clips(model, processor, [clip(20000, seed=7)])
-    model.set_codebook(torch.from_numpy(frames[:12]))
-    return model, processor
+    return unit_model(backbones, smoothing=3)
 
 
 @pytest.fixture
