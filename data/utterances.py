@@ -7,8 +7,8 @@ utterances = reader.read("synthetic:whole-stories-train")
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class UtteranceReader:
         aligner: finds the words of corpora that have neither timings nor TextGrid files.
         textgrids: folder with a `<id>.TextGrid` for each clip, as the Montreal Forced Aligner writes them.
         text_column: the column of a corpus that holds what is said.
+        lowercase: write texts and words in small letters.
         batch_size, workers: of the unit model.
     """
 
@@ -45,6 +46,7 @@ class UtteranceReader:
     aligner: CTCAligner | None = None
     textgrids: Path | None = None
     text_column: str = "text"
+    lowercase: bool = False
     batch_size: int = 16
     workers: int = 0
 
@@ -74,12 +76,18 @@ class UtteranceReader:
         rows = read_recordings(source, clips)
         heard = rows if noise_db is None else rows.with_transform(_Noise(noise_db, self.processor.sampling_rate))
         units = self._frame_units(heard)
-        texts = rows[self.text_column] if self.text_column in rows.column_names else [""] * len(rows)
+        has_texts = self.text_column in rows.column_names
+        texts = [text or "" for text in rows[self.text_column]] if has_texts else [""] * len(rows)
         words = self._words(source, rows, texts)
         return [
-            Utterance(name, self.processor.units(units[name]), text or "", tuple(words.get(name, ())))
+            self._utterance(name, units[name], text, words.get(name, ()))
             for name, text in zip(rows["id"], texts, strict=True)
         ]
+
+    def _utterance(self, name: str, units: list[int], text: str, words: Sequence[WordSpan]) -> Utterance:
+        if self.lowercase:
+            text, words = text.lower(), [replace(word, word=word.word.lower()) for word in words]
+        return Utterance(name, self.processor.units(units), text, tuple(words))
 
     def _frame_units(self, rows: Dataset) -> dict[str, list[int]]:
         store = open_unit_store(self.store_root, self.unit_model, self.processor)

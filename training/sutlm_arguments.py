@@ -38,6 +38,7 @@ class UnitArguments:
     noise_db: float | None = option(None, "add white noise to the speech, at this ratio of signal to noise in dB")
     aligner: str | None = option(None, "CTC model that finds words in clips of corpora without times of words")
     textgrids: Path | None = option(None, "folder of <id>.TextGrid files with those times")
+    lowercase: bool = option(False, "read texts in small letters, for corpora that are written in capitals")
 
 
 @dataclass

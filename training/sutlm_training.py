@@ -61,6 +61,7 @@ def open_reader(units: UnitArguments) -> UtteranceReader:
         units.store or default_cache_directory() / "features",
         aligner=CTCAligner.from_pretrained(units.aligner) if units.aligner else None,
         textgrids=units.textgrids,
+        lowercase=units.lowercase,
     )
 
 
@@ -80,10 +81,11 @@ def read_joint_data(reader: UtteranceReader, units: UnitArguments, mixture: Mixt
     for kind in ("speech", "paired", "text"):
         if getattr(mixture, kind) and not getattr(mixture, f"{kind}_data"):
             raise ValueError(f"'{kind}' has a weight and no source; name one in {kind}_data, or set --{kind} 0")
+    texts = [text for source in mixture.text_data if mixture.text for text in read_texts(source, mixture.clips)]
     return JointData(
         utterances(mixture.speech_data if mixture.speech else []),
         utterances(mixture.paired_data if mixture.paired else []),
-        [text for source in mixture.text_data if mixture.text for text in read_texts(source, mixture.clips)],
+        [text.lower() for text in texts] if units.lowercase else texts,
     )
 
 

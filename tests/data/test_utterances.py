@@ -1,6 +1,7 @@
 """Utterances of a corpus: units as the unit model alone says them, texts, and words from where they are known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ Object class = "TextGrid"
 2
 0
 0.2
-"hello"
+"Hello"
 0.2
 0.5
 "there"
@@ -77,7 +78,9 @@ def test_words_come_from_textgrid_files_where_the_table_has_none(parts, corpus, 
     for place in range(3):
         (tmp_path / f"c{place}.TextGrid").write_text(TEXTGRID)
     reader = UtteranceReader(*parts, tmp_path / "store", textgrids=tmp_path)
-    assert reader.read(str(corpus))[2].words == (WordSpan("hello", 0.0, 0.2), WordSpan("there", 0.2, 0.5))
+    assert reader.read(str(corpus))[2].words == (WordSpan("Hello", 0.0, 0.2), WordSpan("there", 0.2, 0.5))
+    small = replace(reader, lowercase=True).read(str(corpus))[2]
+    assert small.words[0].word == "hello" and small.text == "text 2"
 
 
 def test_noise_has_the_ratio_asked_for_and_is_the_same_each_time(parts, corpus, tmp_path):

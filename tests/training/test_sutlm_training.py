@@ -4,6 +4,8 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+from pathlib import Path
+
 import pytest
 import torch
 from timed_corpus import TEXTS, unit_model, write_timed_corpus
@@ -14,8 +16,11 @@ from speechzoo.data.packed_batches import PackedCollator
 from speechzoo.modeling.modality_generation import token_kinds
 from speechzoo.training.adapter_arguments import RunArguments
 from speechzoo.training.adapter_training import train, training_arguments
+from speechzoo.training.command_line import parse_arguments
 from speechzoo.training.sutlm_arguments import (
     JointModelArguments,
+    JointOutputArguments,
+    JointTestArguments,
     MixtureArguments,
     PretrainingArguments,
     UnitArguments,
@@ -29,6 +34,20 @@ from speechzoo.training.sutlm_training import (
     refuse_shared_utterances,
     sequences_of,
 )
+
+
+CONFIGURATIONS = Path(__file__).parents[2] / "examples" / "configs"
+GROUPS = (
+    *(JointModelArguments, UnitArguments, MixtureArguments),
+    *(PretrainingArguments, JointTestArguments, JointOutputArguments),
+)
+
+
+@pytest.mark.parametrize("name", ["sutlm_tiny_zoo", "sutlm_hubert_base_350m"])
+def test_the_ready_configurations_are_understood(name):
+    path = CONFIGURATIONS / f"{name}.yaml"
+    language_model, units, mixture, *_ = parse_arguments("", *GROUPS, argv=["--config", str(path)])
+    assert language_model.text_model and units.unit_pieces and mixture.paired_data and mixture.validation_data
 
 
 @pytest.fixture(scope="module")
