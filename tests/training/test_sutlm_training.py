@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 from itertools import pairwise
-
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,6 @@ from speechzoo.training.sutlm_training import (
     refuse_shared_utterances,
     sequences_of,
 )
-
 
 CONFIGURATIONS = Path(__file__).parents[2] / "examples" / "configs"
 GROUPS = (
