@@ -20,25 +20,15 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import Dataset
 
+from ..modeling.modality_generation import CONTROL, SPEECH, TEXT
+from ..processing.processing_sutlm import START, SWITCH_TO
 from ..processing.speech_units import Units, deduplicate
 from ..processing.word_alignment import WordSpan, word_groups
-
-UNIT_START, TEXT_START = "<U_EN>", "<T_EN>"
-TEXT_TO_UNIT, UNIT_TO_TEXT = "<T2U>", "<U2T>"
-
-
-class Modality(IntEnum):
-    """What a token is: a sign that begins a span or ends the sequence, a piece of units, or text."""
-
-    SIGN = 0
-    SPEECH = 1
-    TEXT = 2
 
 
 class SpeechTextProcessor(Protocol):
@@ -102,20 +92,21 @@ def _content(span: Span) -> str:
 
 
 def encode_spans(sequence: Sequence[Span], processor: SpeechTextProcessor) -> dict[str, list[int]]:
-    """`input_ids` of a sequence, the end of sequence behind, and `modality`, a `Modality` for each of them.
+    """`input_ids` of a sequence, the end of sequence behind, and `modality`, of each its kind.
 
-    Every span is segmented for itself, so that no token reaches over a switch.
+    Every span is segmented for itself, so that no token reaches over a switch. Kinds are indices into `KINDS` of
+    `speechzoo.modeling.modality_generation`.
     """
     ids: list[int] = []
     modality: list[int] = []
     for span in sequence:
         if span.units is None:
-            tokens, kind = processor.text_tokens(span.words), Modality.TEXT
+            tokens, kind = processor.text_tokens(span.words), TEXT
         else:
-            tokens, kind = processor.unit_tokens(span.units), Modality.SPEECH
+            tokens, kind = processor.unit_tokens(span.units), SPEECH
         ids += [processor.token(span.sign), *tokens]
-        modality += [int(Modality.SIGN), *[int(kind)] * len(tokens)]
-    return {"input_ids": [*ids, processor.eos_token_id], "modality": [*modality, int(Modality.SIGN)]}
+        modality += [CONTROL, *[kind] * len(tokens)]
+    return {"input_ids": [*ids, processor.eos_token_id], "modality": [*modality, CONTROL]}
 
 
 # --- switch points ---
@@ -179,7 +170,7 @@ class UnpairedSpeech:
     """The units of an utterance."""
 
     def draw(self, item: Utterance, rng: random.Random) -> list[Span]:
-        return [Span(UNIT_START, item.text, item.units.units)]
+        return [Span(START["speech"], item.text, item.units.units)]
 
 
 @dataclass(frozen=True)
@@ -187,7 +178,7 @@ class UnpairedText:
     """A text."""
 
     def draw(self, item: str, rng: random.Random) -> list[Span]:
-        return [Span(TEXT_START, item)]
+        return [Span(START["text"], item)]
 
 
 @dataclass(frozen=True)
@@ -204,7 +195,7 @@ class Concatenation:
         """Raises `ValueError` for an utterance without text."""
         if not item.text:
             raise ValueError(f"utterance '{item.id}' has no text for CST; leave it out of the paired ones")
-        spans = [Span(UNIT_START, item.text, item.units.units), Span(TEXT_START, item.text)]
+        spans = [Span(START["speech"], item.text, item.units.units), Span(START["text"], item.text)]
         return spans if rng.random() < self.speech_first else spans[::-1]
 
 
@@ -250,10 +241,11 @@ class Alternation:
 
     def _span(self, groups: Sequence[WordSpan], frames: Sequence[int], spoken: bool, first: bool) -> Span:
         words = " ".join(group.word for group in groups)
+        signs = START if first else SWITCH_TO
         if not spoken:
-            return Span(TEXT_START if first else UNIT_TO_TEXT, words)
+            return Span(signs["text"], words)
         start, end = (self._frame(seconds) for seconds in (groups[0].start, groups[-1].end))
-        return Span(UNIT_START if first else TEXT_TO_UNIT, words, deduplicate(frames[start:end]).units)
+        return Span(signs["speech"], words, deduplicate(frames[start:end]).units)
 
     def _frame(self, seconds: float) -> int:
         """The first frame whose middle is not before."""

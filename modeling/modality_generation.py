@@ -156,4 +156,7 @@ def _reaching(allowed: Tensor, scores: Tensor) -> Tensor:
     return torch.nn.functional.pad(allowed, (0, beyond)).to(scores.device)
 
 
-__all__ = ["KINDS", "StayInModality", "SwitchOnToken", "continuation", "glue_token", "token_kinds"]
+__all__ = [
+    *("CONTROL", "KINDS", "SPEECH", "TEXT"),
+    *("StayInModality", "SwitchOnToken", "continuation", "glue_token", "token_kinds"),
+]

@@ -28,6 +28,7 @@ from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy
 from .modeling_padding_safe_encoders import encode_speech, frame_formula, frame_mask, make_padding_safe
 from .modeling_quantization import QuantizedLanguageModel
 from .modeling_speech_adapter import SpeechAdapter, embedding_statistics, embedding_width, table_size
+from .token_positions import unpadded_positions
 
 SPEECH_INPUTS = ("input_features", "input_features_mask")
 
@@ -245,7 +246,8 @@ class SpeechTextAdapterModel(SpeechTextAdapterPreTrainedModel):
         speech = _speech_inputs(input_features, input_features_mask, kwargs)
         given = {"inputs_embeds": self.merge(input_ids, inputs_embeds, **speech), **kwargs}
         if not self.config.is_encoder_decoder:
-            given["position_ids"] = _positions(attention_mask, position_ids, kwargs.get("past_key_values"))
+            counted = unpadded_positions(attention_mask, given["inputs_embeds"].shape[1])
+            given["position_ids"] = counted if position_ids is None else position_ids
         return self.run_language_model(True, attention_mask=attention_mask, **given)
 
 
@@ -368,7 +370,8 @@ class SpeechTextAdapterForConditionalGeneration(SpeechTextAdapterPreTrainedModel
         inputs_embeds = self.model.merge(input_ids, inputs_embeds, **speech)
         given = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask, **kwargs}
         if not self.config.is_encoder_decoder:
-            given["position_ids"] = _positions(attention_mask, position_ids, kwargs.get("past_key_values"))
+            counted = unpadded_positions(attention_mask, inputs_embeds.shape[1])
+            given["position_ids"] = counted if position_ids is None else position_ids
         if labels is not None and self.config.is_encoder_decoder and kwargs.get("decoder_input_ids") is None:
             given["decoder_input_ids"] = self._shifted(labels)
         if labels is not None:
@@ -487,13 +490,6 @@ def _speech_inputs(features: Tensor | None, mask: Tensor | None, kwargs: dict[st
     """Collects what the caller gave of speech, out of `kwargs` too."""
     kept = {name: kwargs.pop(name, None) for name in ("encoder_frames", "encoder_frames_mask")}
     return {"input_features": features, "input_features_mask": mask, **kept}
-
-
-def _positions(attention_mask: Tensor | None, position_ids: Tensor | None, cache: Any) -> Tensor | None:
-    """[B, T] positions that do not count padding on the left; LLMs with learned positions would."""
-    if position_ids is not None or cache is not None or attention_mask is None or attention_mask.ndim != 2:
-        return position_ids
-    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
 __all__ = ["SpeechTextAdapterForConditionalGeneration", "SpeechTextAdapterModel", "SpeechTextAdapterPreTrainedModel"]

@@ -20,6 +20,7 @@ from ..configuration.configuration_sutlm import SUTLMConfig
 from .modality_generation import KINDS, token_kinds
 from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy, mean_over_items
 from .modeling_new_rows import NewRows, RowChanges, grown_config, initialize_rows, linear_head
+from .token_positions import unpadded_positions
 
 
 class SUTLMPreTrainedModel(PreTrainedModel):
@@ -139,7 +140,7 @@ class SUTLMModel(SUTLMPreTrainedModel):
                 self.language_model.config, inputs_embeds, None, None, position_ids=position_ids
             )
         elif position_ids is None:
-            position_ids = _positions(attention_mask, inputs_embeds.shape[1])
+            position_ids = unpadded_positions(attention_mask, inputs_embeds.shape[1])
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -413,13 +414,6 @@ def _check_packed(attention_mask: Any, use_cache: bool | None) -> None:
         raise ValueError("position_ids start again in a row, so several sequences share it; leave out attention_mask")
     if use_cache:
         raise ValueError("sequences that share a row have no common cache; pass use_cache=False or leave it out")
-
-
-def _positions(attention_mask: Any, length: int) -> Tensor | None:
-    """[B, T] positions that do not count padding on the left; `None` leaves them to the LM."""
-    if not isinstance(attention_mask, Tensor) or attention_mask.ndim != 2:
-        return None
-    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
 
 
 __all__ = ["SUTLMForCausalLM", "SUTLMForSequenceClassification", "SUTLMModel", "SUTLMPreTrainedModel"]

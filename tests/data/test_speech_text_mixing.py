@@ -12,7 +12,6 @@ from speechzoo.data.speech_text_mixing import (
     Concatenation,
     MixedSequences,
     Mixture,
-    Modality,
     Part,
     SwitchesByCoin,
     SwitchesByLength,
@@ -24,6 +23,7 @@ from speechzoo.data.speech_text_mixing import (
     spans_of,
 )
 from speechzoo.data.speech_text_mixing import _shuffled as shuffled
+from speechzoo.modeling.modality_generation import KINDS
 from speechzoo.processing.speech_units import deduplicate
 from speechzoo.processing.word_alignment import WordSpan, word_groups
 
@@ -101,7 +101,7 @@ def test_each_kind_is_spelled_as_in_the_paper():
     assert spans_of(written) == "<T_EN> how <T2U> 6 7 (are) <U2T> you"
     assert encode_spans(written, PairsOfUnits()) == {
         "input_ids": [2, 1104, 1111, 1119, 4, 10_708, 3, 1121, 1111, 1117, 0],
-        "modality": [0, 2, 2, 2, 0, 1, 0, 2, 2, 2, 0],
+        "modality": [2, 1, 1, 1, 2, 0, 2, 1, 1, 1, 2],
     }
 
 
@@ -137,9 +137,8 @@ def test_tokens_are_those_of_the_spans():
         tokens = encode_spans(spans, PairsOfUnits())
         expected = [[span.sign, span.words if span.units is None else span.units] for span in spans]
         assert read(tokens["input_ids"]) == expected
-        kinds = [Modality.SIGN if id < 5 else Modality.TEXT if id < 10_000 else Modality.SPEECH
-                 for id in tokens["input_ids"]]  # fmt: skip
-        assert tokens["modality"] == kinds
+        kinds = ["control" if id < 5 else "text" if id < 10_000 else "speech" for id in tokens["input_ids"]]
+        assert [KINDS[kind] for kind in tokens["modality"]] == kinds
 
 
 def test_every_frame_between_words_without_pauses_is_spoken_once():
