@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -182,22 +183,27 @@ def test_a_folder_that_cannot_be_written_to_and_a_hub_out_of_reach_are_one_line_
     assert len(list((tmp_path / "out" / "data").glob("*.parquet"))) == 2
 
 
-def test_the_command_line_names_mistakes_in_one_line(tmp_path):
+def test_the_command_line_names_mistakes_in_one_line(tmp_path, monkeypatch):
+    """The word that ends a program is what Python prints of it."""
     (tmp_path / "in").mkdir()
-    done = run([str(SCRIPT), "slurp", "--data_dir", str(tmp_path / "in"), "--output_dir", str(tmp_path / "out")])
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "SLURP: A Spoken Language Understanding Resource Package is not here." in done.stderr
-    assert "dataset/slurp/train.jsonl" in done.stderr
+    words = ["slurp", "--data_dir", str(tmp_path / "in"), "--output_dir", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert "SLURP: A Spoken Language Understanding Resource Package is not here." in ended.value.code
+    assert "dataset/slurp/train.jsonl" in ended.value.code
 
 
 # --- the Hub ---
 
-LOAD = """
-import json, sys, time
+# The script, and then other repositories, with an upload that breaks off.
+PUBLISH = """
+import json, runpy, sys
 from pathlib import Path
-from datasets import load_dataset
+folder = Path(sys.argv[sys.argv.index("--output_dir") + 1])
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 from speechzoo.hub_cards.corpus_preparation import publish_dataset
-import loopback_hub
 
 def attempt(*arguments, **keywords):
     try:
@@ -205,8 +211,20 @@ def attempt(*arguments, **keywords):
     except Exception as error:
         return str(error)
 
-folder = Path(sys.argv[1])
 files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("data/*.parquet"))
+print(json.dumps({
+    "interrupted": attempt(folder, "org/again", files),
+    "resumed": attempt(folder, "org/again", files),
+    "public": attempt(folder, "org/public", files, private=False),
+    "fewer": attempt(folder, "org/public", files[:1], private=False),
+    "kept private": attempt(folder, "org/public", files),
+}))
+"""
+
+LOAD = """
+import json, time
+from datasets import load_dataset
+
 start = time.perf_counter()
 streamed = next(iter(load_dataset("org/slurp", split="train", streaming=True)))
 seconds = time.perf_counter() - start
@@ -219,11 +237,6 @@ print(json.dumps({
     "bytes": [len(sound["bytes"]) for sound in rows["test"]["audio"]],
     "streamed": [streamed["id"], len(streamed["audio"]["bytes"])],
     "seconds": seconds,
-    "interrupted": attempt(folder, "org/again", files),
-    "resumed": attempt(folder, "org/again", files),
-    "public": attempt(folder, "org/public", files, private=False),
-    "fewer": attempt(folder, "org/public", files[:1], private=False),
-    "kept private": attempt(folder, "org/public", files),
 }))
 """
 
@@ -234,44 +247,52 @@ class Published:
     folder: Path
     data_dir: Path
     printed: str
+    attempts: dict[str, Any]  # at other repositories, what was returned or raised
     seen: dict[str, Any]  # by a process with empty caches that knows `datasets` alone
-    requests: list[str]  # of the second process
+    requests: list[str]  # from the repository on whose upload breaks off
 
 
 @pytest.fixture(scope="module")
 def published(tiny_corpora: TinyCorpora, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    """SLURP as the script publishes it, and what another process finds; the store fails once in between."""
+    """SLURP as the script publishes it, what came of other repositories, and what another process finds."""
     folder, data_dir = tmp_path_factory.mktemp("prepared") / "out", tiny_corpora("slurp")
     with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
         words = ["slurp", "--data_dir", str(data_dir), "--output_dir", str(folder), "--shard_megabytes", "1"]
         words += ["--push_to_hub", "org/slurp"]
-        done = run([str(SCRIPT), *words], hub.environment(tmp_path_factory.mktemp("home")))
+        store = FlakyStore()
+        patch.setattr(loopback, "ROUTES", [store.instead_of(*route) for route in loopback.ROUTES])
+        done = run(["-c", PUBLISH, str(SCRIPT), *words], hub.environment(tmp_path_factory.mktemp("home")))
         assert done.returncode == 0, done.stderr[-3000:]
-        requests = len(hub.requests)
-        hub.uploads.clear()
-        patch.setattr(loopback, "ROUTES", [_failing_once(route) for route in loopback.ROUTES])
-        environment = {**hub.environment(tmp_path_factory.mktemp("fresh")), "PYTHONPATH": str(Path(__file__).parent)}
-        read = run(["-c", LOAD, str(folder)], environment)
+        read = run(["-c", LOAD], hub.environment(tmp_path_factory.mktemp("fresh")))
         assert read.returncode == 0, read.stderr[-3000:]
-        seen = json.loads(read.stdout.splitlines()[-1])
-        yield Published(hub, folder, data_dir, done.stdout, seen, hub.requests[requests:])
+        attempts, seen = (json.loads(printed.splitlines()[-1]) for printed in (done.stdout, read.stdout))
+        yield Published(hub, folder, data_dir, done.stdout, attempts, seen, hub.requests[store.first_request :])
         assert not hub.errors, hub.errors[0]
 
 
-def _failing_once(route: tuple[str, Callable[..., Reply]]) -> tuple[str, Callable[..., Reply]]:
-    """The store of large files refuses the second that it is sent."""
-    pattern, respond = route
-    if respond is not loopback.store_large_file:
-        return route
-    calls: list[str] = []
+class FlakyStore:
+    """A store of large files that forgets all when org/again is created, and refuses the second it is then sent."""
 
-    def flaky(hub: LoopbackHub, request: Request, sha256: str) -> Reply:
-        calls.append(sha256)
-        if len(calls) == 2:
-            raise HubError(400, "Interrupted", "The store is out of order")
-        return respond(hub, request, sha256)
+    def __init__(self) -> None:
+        self.first_request: int | None = None
+        self.calls = 0
 
-    return pattern, flaky
+    def instead_of(self, pattern: str, respond: Callable[..., Reply]) -> tuple[str, Callable[..., Reply]]:
+        def create(hub: LoopbackHub, request: Request) -> Reply:
+            if request.json()["name"] == "again" and self.first_request is None:
+                self.first_request = len(hub.requests)
+                hub.uploads.clear()
+            return respond(hub, request)
+
+        def store(hub: LoopbackHub, request: Request, sha256: str) -> Reply:
+            self.calls += self.first_request is not None
+            if self.calls == 2:
+                self.calls += 1
+                raise HubError(400, "Interrupted", "The store is out of order")
+            return respond(hub, request, sha256)
+
+        changed = {loopback.create_repository: create, loopback.store_large_file: store}
+        return pattern, changed.get(respond, respond)
 
 
 def test_the_hub_serves_every_split_to_those_who_know_datasets_alone(published):
@@ -304,7 +325,7 @@ def test_it_is_private_in_one_commit_and_says_its_license(published):
 
 
 def test_an_interrupted_upload_sends_the_rest_alone(published):
-    assert "Error while uploading" in published.seen["interrupted"] and published.seen["resumed"] is True
+    assert "Error while uploading" in published.attempts["interrupted"] and published.attempts["resumed"] is True
     sent = Counter(line for line in published.requests if line.startswith("PUT") and line.endswith("200"))
     assert len(sent) == len(list(published.folder.glob("data/*.parquet"))) and set(sent.values()) == {1}
     commits = published.hub.repository("org/again", "dataset").commits
@@ -312,12 +333,12 @@ def test_an_interrupted_upload_sends_the_rest_alone(published):
 
 
 def test_what_is_public_is_so_on_purpose_and_never_taken_for_private(published):
-    assert published.seen["public"] is False
+    assert published.attempts["public"] is False
     assert not published.hub.repository("org/public", "dataset").private
-    assert "'org/public' is there and public" in published.seen["kept private"]
+    assert "'org/public' is there and public" in published.attempts["kept private"]
 
 
 def test_shards_of_an_earlier_publication_go(published):
-    assert published.seen["fewer"] is False
+    assert published.attempts["fewer"] is False
     shards = [name for name in published.hub.files("org/public", "dataset") if name.endswith(".parquet")]
     assert len(shards) == 1

@@ -64,7 +64,7 @@ def any_rows(draw: st.DrawFn) -> Rows:
     ]
 
 
-quickly = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+quickly = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
 # --- nested subsets ---
