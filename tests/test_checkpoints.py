@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import tiny_models
@@ -13,8 +15,8 @@ from speech_text_cases import Backbones, labeled
 from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoModelForSpeechSeq2Seq, GenerationConfig
 
 from speechzoo import SpeechTextAdapterConfig, SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterModel
+from speechzoo.evaluation import reload_check
 from speechzoo.evaluation.adapter_report import count_parameters
-from speechzoo.evaluation.reload_check import reloads_equal
 
 PAIRS = [("wav2vec2", "llama"), ("whisper", "qwen3"), ("hubert", "gpt2"), ("wavlm", "mt5"), ("w2v-bert", "t5")]
 PAIRS += [("wav2vec2", "bart"), ("wav2vec2", "gemma3"), ("wav2vec2", "opt")]
@@ -266,13 +268,26 @@ def test_lora_on_the_encoder_gets_gradients(backbones):
     assert grown and all(gradient.abs().sum() > 0 for gradient in grown)
 
 
-def test_the_reload_check_notices_other_weights(backbones, tmp_path):
-    """That it agrees with equal ones is seen in the test of the training script."""
+def test_the_reload_check_notices_other_weights(backbones, tmp_path, monkeypatch):
+    """That it agrees with equal ones, and that the process is a fresh one, is seen in the test of the training script.
+
+    Here its program runs in this process.
+    """
+
+    def run(command, **settings):
+        monkeypatch.setattr(sys, "argv", command[2:])
+        reload_check.main()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(reload_check.subprocess, "run", run)
     model, processor = backbones.build()
     model.save_pretrained(tmp_path)
     with torch.no_grad():
         model.model.adapter.output_shift[0] += 1e-3
-    assert not reloads_equal(model, dict(labeled(processor)), tmp_path)
+    assert not reload_check.reloads_equal(model, dict(labeled(processor)), tmp_path)
+    with torch.no_grad():
+        model.model.adapter.output_shift.copy_(saved(tmp_path)["model.adapter.output_shift"])
+    assert reload_check.reloads_equal(model, dict(labeled(processor)), tmp_path)
 
 
 # ---- configuration -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The real clients against the loopback Hub: one process publishes, another with empty caches loads."""
+"""The real clients against the loopback Hub: a process publishes, empties its caches, and loads."""
 
 import json
 import os
@@ -48,11 +48,12 @@ DatasetDict({"train": train, "test": test}).push_to_hub("org/rows")
 """
 
 LOAD = """
-import json
+import json, os, shutil
 from datasets import load_dataset
-from huggingface_hub import HfApi, ModelCard, list_repo_files, model_info, snapshot_download
-from pathlib import Path
+from huggingface_hub import list_repo_files, model_info, snapshot_download
 from transformers import AutoModelForCausalLM
+
+shutil.rmtree(os.environ["HF_HOME"])
 
 def head(**keywords):
     model, report = AutoModelForCausalLM.from_pretrained("org/lm", output_loading_info=True, **keywords)
@@ -87,18 +88,23 @@ def run_client(hub: LoopbackHub, home: Path, script: str, *arguments: str) -> st
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
-    """A Hub to which the first process has published."""
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LoopbackHub, dict[str, Any]]]:
+    """A Hub to which a process has published, and what it then found there; one process, for its imports are slow."""
     with LoopbackHub() as hub:
-        run_client(hub, tmp_path_factory.mktemp("home"), PUBLISH, str(tmp_path_factory.mktemp("folder")))
-        yield hub
+        home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("folder")
+        printed = run_client(hub, home, PUBLISH + LOAD, str(folder))
+        yield hub, json.loads(printed.splitlines()[-1])
         assert not hub.errors, hub.errors[0]
 
 
 @pytest.fixture(scope="module")
-def loaded(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the second process found there."""
-    return json.loads(run_client(hub, tmp_path_factory.mktemp("fresh"), LOAD).splitlines()[-1])
+def hub(client: tuple[LoopbackHub, dict[str, Any]]) -> LoopbackHub:
+    return client[0]
+
+
+@pytest.fixture(scope="module")
+def loaded(client: tuple[LoopbackHub, dict[str, Any]]) -> dict[str, Any]:
+    return client[1]
 
 
 def test_a_model_comes_back_by_name_tag_and_commit(loaded):

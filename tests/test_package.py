@@ -180,6 +180,7 @@ network = [event for event in touched if event[0].startswith("socket")]
 import torch, transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+import speechzoo.evaluation.learning_curve
 
 autos = ("AutoModel", "AutoModelForMultimodalLM", "AutoModelForSpeechSeq2Seq", "AutoModelForCausalLM")
 autos += ("AutoModelForSequenceClassification", "AutoModelForAudioClassification", "AutoModelForCTC")
@@ -195,6 +196,7 @@ for name, config in configs.items():
     registered[name] = {auto: found.__name__ for auto, found in found.items() if found is not None}
     registered[name]["AutoConfig"] = [key for key in CONFIG_MAPPING if CONFIG_MAPPING[key] is config]
 print(json.dumps({"network": network, "cuda": torch.cuda.is_initialized(), "version": speechzoo.__version__,
+                  "pyplot": "matplotlib.pyplot" in sys.modules,
                   "models": models, "registered": registered}))
 """
 
@@ -212,6 +214,11 @@ def imported() -> dict[str, Any]:
 def test_importing_touches_neither_network_nor_gpu(imported):
     assert imported["network"] == []
     assert imported["cuda"] is False
+
+
+def test_drawing_leaves_pyplot_alone(imported):
+    """It would choose a backend for the whole process."""
+    assert imported["pyplot"] is False
 
 
 def test_importing_registers_the_speech_text_adapter(imported):

@@ -284,7 +284,9 @@ def test_command_has_paths_below_the_working_directory_relative(tmp_path: Path, 
 
 def test_command_of_a_process_that_accelerate_started(tmp_path: Path):
     script = tmp_path / "show.py"
-    script.write_text("from speechzoo.training.command_line import as_command\nprint('got', as_command())\n")
+    root = str(Path(__file__).parents[2])  # the module without the package's front door, which imports torch
+    lines = ["import sys", f"sys.path.append({root!r})", "from training.command_line import as_command"]
+    script.write_text("\n".join([*lines, "print('got', as_command())"]))
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "show.py", "--x", "y"]
     done = subprocess.run(launch, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "got accelerate launch --cpu show.py --x y" in done.stdout, done.stderr
