@@ -12,6 +12,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from ..configuration.configuration_sutlm import SUTLMConfig
 
 Modality = Literal["speech", "text"]
+Glue = Literal["switch", "start"]
 # What a token can be. "control" are the switches and the end of a sequence.
 KINDS = ("speech", "text", "control")
 SPEECH, TEXT, CONTROL = range(3)
@@ -91,7 +92,7 @@ def continuation(
     input_ids: Tensor,
     source: Modality,
     into: Modality,
-    glue: Literal["switch", "start"] = "switch",
+    glue: Glue = "switch",
     attention_mask: Tensor | None = None,
 ) -> dict[str, Any]:
     """What to pass to `generate` so that prompts go on in a modality, their own or the other.
