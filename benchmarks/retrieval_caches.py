@@ -4,8 +4,9 @@
 
 A prompt of P tokens and N continuations of C tokens cost N (P + C) tokens read in full and P + N C read by a shared
 cache, so that no cache can be more than N (P + C) / (P + N C) times faster. Both sides run in this process, in turn,
-on the same model with random weights, all N continuations in one forward, logits for the continuations alone. These
-cost the same on both sides and do not count in the bound, nor does that a query attends to all before it.
+on the same model with random weights, in forwards of the same rows: all continuations of a prompt, or of several.
+Logits are those of continuations alone; they cost the same on both sides and do not count in the bound, nor does that
+a query attends to all before it.
 """
 
 import time
@@ -31,6 +32,8 @@ class BenchmarkArguments:
     prompt_tokens: list[int] = field(default_factory=lambda: [50, 100, 300])
     continuation_tokens: list[int] = field(default_factory=lambda: [10, 50])
     candidates: list[int] = field(default_factory=lambda: [10, 31])
+    prompts: int = 4
+    rows: int = 64
     width: int = 512
     layers: int = 8
     heads: int = 8
@@ -111,14 +114,14 @@ def random_model(arguments: BenchmarkArguments) -> SUTLMForCausalLM:
 def measured(model: SUTLMForCausalLM, cell: Cell, arguments: BenchmarkArguments) -> Timings:
     """Both sides in turn, after one round to warm up."""
     generator = np.random.default_rng(arguments.seed)
-    prompt = generator.integers(arguments.vocabulary, size=cell.prompt).tolist()
+    prompts = generator.integers(arguments.vocabulary, size=(arguments.prompts, cell.prompt)).tolist()
     continuations = generator.integers(arguments.vocabulary, size=(cell.candidates, cell.continuation)).tolist()
     seconds: dict[bool, list[float]] = {False: [], True: []}
     scores: dict[bool, Floats] = {}
     for _ in range(arguments.rounds + 1):
         for share in seconds:
             start = time.perf_counter()  # scores come as numpy arrays, so the device is done when they are there
-            scores[share] = continuation_scores(model, prompt, continuations, share_caches=share, rows=cell.candidates)
+            scores[share] = continuation_scores(model, prompts, continuations, share_caches=share, rows=arguments.rows)
             seconds[share].append(time.perf_counter() - start)
     differences = np.abs(scores[True] - scores[False])
     relative = differences / np.abs(scores[False])

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_sutlm import SUTLMProcessor
@@ -58,7 +57,7 @@ class RetrievalSettings:
     score_end: bool = False
     seed: int = 0
     share_caches: bool = True
-    rows: int = 32
+    rows: int = 64
 
     def __post_init__(self) -> None:
         if self.candidates is not None and self.candidates < 2:
@@ -182,16 +181,14 @@ def condition_scores(
         start token of its modality alone.
     """
     source, into = _modalities(condition)
-    options = {"share_caches": settings.share_caches, "rows": settings.rows}
-    continuations = [continuation_tokens(processor, pair, condition, settings.score_end) for pair in pairs]
-    scores = np.full((len(pairs), len(pairs)), np.nan)
-    for number, chosen in enumerate(tqdm(needed, desc=condition, unit="prompt", leave=False)):
-        spans = [(source, pairs[number].prompt[source])]
-        prompt = processor.sequence(spans, alternating=settings.glue == "switch", continue_with=into)
-        scores[chosen, number] = continuation_scores(model, prompt, [continuations[one] for one in chosen], **options)
+    spans = [[(source, pair.prompt[source])] for pair in pairs]
+    prompts = [processor.sequence(one, alternating=settings.glue == "switch", continue_with=into) for one in spans]
     start = processor.sequence([], continue_with=into)
-    lengths = np.array([len(tokens) for tokens in continuations], dtype=np.float64)
-    return scores, lengths, continuation_scores(model, start, continuations, **options)
+    continuations = [continuation_tokens(processor, pair, condition, settings.score_end) for pair in pairs]
+    options = {"share_caches": settings.share_caches, "rows": settings.rows}
+    scores = continuation_scores(model, prompts, continuations, needed, **options)
+    alone = continuation_scores(model, [start], continuations, **options)[:, 0]
+    return scores, np.array([len(tokens) for tokens in continuations], dtype=np.float64), alone
 
 
 def continuation_tokens(processor: SUTLMProcessor, pair: PromptedPair, condition: str, end: bool) -> list[int]:

@@ -226,22 +226,22 @@ def test_what_a_model_reads(processor, monkeypatch, glue, score_end):
     pairs = some_pairs(3)
     asked = []
 
-    def scores(model, prompt, continuations, **options):
-        asked.append((list(prompt), [list(one) for one in continuations]))
-        return -np.arange(1.0, len(continuations) + 1)
+    def scores(model, prompts, continuations, needed=None, **options):
+        asked.append((prompts, continuations))
+        return np.arange(len(continuations))[:, None] - np.arange(len(prompts))
 
     monkeypatch.setattr(module, "continuation_scores", scores)
     context_retrieval(None, processor, pairs, RetrievalSettings(3, glue=glue, score_end=score_end), ["u2t", "t2u"])
-    units, words = processor.unit_tokens(pairs[0].prompt["speech"]), processor.text_tokens(pairs[0].prompt["text"])
-    sign = processor.token
+    (speech, texts), (text_start, again), (text, units), (unit_start, _) = asked
+    sign, end = processor.token, [processor.eos_token_id] if score_end else []
     into_text, into_units = ("<U2T>", "<T2U>") if glue == "switch" else ("<T_EN>", "<U_EN>")
-    assert asked[0][0] == [sign("<U_EN>"), *units, sign(into_text)]
-    assert asked[3][0] == [sign("<T_EN>")]
-    assert asked[4][0] == [sign("<T_EN>"), *words, sign(into_units)]
-    assert asked[7][0] == [sign("<U_EN>")]
-    end = [processor.eos_token_id] if score_end else []
-    assert asked[3][1] == [[*processor.text_tokens(pair.continuation["text"]), *end] for pair in pairs]
-    assert asked[7][1] == [[*processor.unit_tokens(pair.continuation["speech"]), *end] for pair in pairs]
+    for number, pair in enumerate(pairs):
+        before, after = pair.prompt, pair.continuation
+        assert speech[number] == [sign("<U_EN>"), *processor.unit_tokens(before["speech"]), sign(into_text)]
+        assert text[number] == [sign("<T_EN>"), *processor.text_tokens(before["text"]), sign(into_units)]
+        assert texts[number] == again[number] == [*processor.text_tokens(after["text"]), *end]
+        assert units[number] == [*processor.unit_tokens(after["speech"]), *end]
+    assert text_start == [[sign("<T_EN>")]] and unit_start == [[sign("<U_EN>")]]
 
 
 # ---- the whole -----------------------------------------------------------------------------------------------------

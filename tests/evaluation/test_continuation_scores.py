@@ -64,39 +64,57 @@ def alone(model, prompt: list[int], continuation: list[int]) -> float:
     )
 
 
+PROMPTS = (11, 2, 1, 11, 2, 11)
+
+
 @pytest.mark.parametrize("share_caches", [True, False])
 def test_scores_are_those_of_each_sequence_alone(model, share_caches):
-    prompts, continuations = tokens(11, 2, 1, seed=1), tokens(*LENGTHS, seed=2)
-    scores = np.array(
-        [continuation_scores(model, prompt, continuations, share_caches=share_caches, rows=3) for prompt in prompts]
-    )
-    expected = np.array([[alone(model, prompt, one) for one in continuations] for prompt in prompts])
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
-    assert np.abs(expected - expected[0])[1:].min() > 1e-3  # the prompt matters everywhere
+    prompts, continuations = tokens(*PROMPTS, seed=1), tokens(*LENGTHS, seed=2)
+    expected = np.array([[alone(model, prompt, one) for prompt in prompts] for one in continuations])
+    assert np.abs(np.diff(expected, axis=1)).min() > 1e-3  # the prompt matters everywhere
+    for rows in (3, 16):  # a prompt in several forwards, and several prompts in one
+        scores = continuation_scores(model, prompts, continuations, share_caches=share_caches, rows=rows)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
-def shapes_read(model, **options) -> list[tuple[int, ...]]:
+@pytest.mark.parametrize("share_caches", [True, False])
+def test_only_what_is_needed_is_scored(share_caches):
+    model, prompts, continuations = sutlm("llama"), tokens(*PROMPTS, seed=1), tokens(*LENGTHS, seed=2)
+    needed = [[0, 3, 6], [5], [], [6, 1], [2, 4], [0, 1, 2, 3, 4, 5, 6]]
+    every = continuation_scores(model, prompts, continuations)
+    scores = continuation_scores(model, prompts, continuations, needed, share_caches=share_caches, rows=5)
+    assert [np.flatnonzero(~np.isnan(column)).tolist() for column in scores.T] == [sorted(one) for one in needed]
+    np.testing.assert_allclose(scores, np.where(np.isnan(scores), np.nan, every), rtol=0, atol=1e-5)
+
+
+def shapes_read(model, prompts, **options) -> list[tuple[int, ...]]:
     """The shapes of what the body reads."""
     read = []
     hook = model.model.register_forward_pre_hook(
         lambda module, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    continuation_scores(model, *tokens(11, seed=1), tokens(*LENGTHS, seed=2), **options)
+    continuation_scores(model, prompts, tokens(*LENGTHS, seed=2), **options)
     hook.remove()
     return read
 
 
-def test_the_prompt_is_read_once(model):
+def test_a_prompt_is_read_once(model):
     recurrent = model.config.text_config.model_type == "qwen3_next"
     shared, whole = [(1, 11), (3, 1), (3, 4), (1, 8)], [(3, 12), (3, 15), (1, 19)]
-    assert shapes_read(model, rows=3) == (whole if recurrent else shared)
-    assert shapes_read(model, rows=3, share_caches=False) == whole
-    assert len(shapes_read(model)) == (1 if recurrent else 2)
+    prompt = tokens(11, seed=1)
+    assert shapes_read(model, prompt, rows=3) == (whole if recurrent else shared)
+    assert shapes_read(model, prompt, rows=3, share_caches=False) == whole
+
+
+def test_prompts_of_one_length_are_read_together():
+    model, prompts = sutlm("llama"), tokens(11, 5, 11, 11, 5, seed=1)
+    assert shapes_read(model, prompts, rows=14) == [(2, 5), (14, 8), (2, 11), (14, 8), (1, 11), (7, 8)]
+    assert shapes_read(model, prompts, rows=21, share_caches=False) == [(14, 13), (21, 19)]
 
 
 def test_other_precisions_are_summed_in_float64():
     model = sutlm("llama").bfloat16()
-    scores = continuation_scores(model, *tokens(5), tokens(4, 6))
+    scores = continuation_scores(model, tokens(5), tokens(4, 6))
     assert scores.dtype == np.float64 and (scores < 0).all()
 
 
@@ -104,17 +122,17 @@ def test_a_model_in_training_is_scored_without_dropout():
     torch.manual_seed(0)
     config = transformers.GPT2Config(vocab_size=tiny_models.VOCABULARY, n_embd=32, n_layer=2, n_head=4)
     model = SUTLMForCausalLM(SUTLMConfig(text_config=config)).train()
-    first, second = (continuation_scores(model, *tokens(5), tokens(4, 6)) for _ in range(2))
+    first, second = (continuation_scores(model, tokens(5), tokens(4, 6)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 def test_nothing_to_score_and_no_number_are_errors():
     model = sutlm("llama")
     with pytest.raises(ValueError, match=r"a prompt or a continuation has no tokens"):
-        continuation_scores(model, [], [[5]])
+        continuation_scores(model, [[]], [[5]])
     with pytest.raises(ValueError, match=r"a prompt or a continuation has no tokens"):
-        continuation_scores(model, [5], [[5], []])
+        continuation_scores(model, [[5]], [[5], []])
     with torch.no_grad():
         model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(ValueError, match=r"a score that is no number"):
-        continuation_scores(model, [5], [[5, 6]])
+        continuation_scores(model, [[5]], [[5, 6]])
