@@ -1,7 +1,7 @@
 """What a joint language model of speech units and text is tested for, as rows of a report."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,16 +10,20 @@ from ..data.speech_text_mixing import Utterance
 from ..data.utterances import read_recordings
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_sutlm import SUTLMProcessor
+from .attention_landing import attention_landing, landing_measurements
 from .context_retrieval import Retrieval, RetrievalSettings, context_retrieval, retrieval_measurements
+from .external_perplexity import Judge, external_perplexity, perplexity_measurements
 from .prompted_pairs import CONDITIONS, PromptedPair, prompted_pairs
 from .report import Backbone, Corpus, Measurement
+from .speech_text_continuations import Sampling
+from .unit_transcriber import UnitTranscriber
 
 ACROSS = tuple(name for name in CONDITIONS if name in ("u2t", "t2u"))
 
 
 @dataclass(frozen=True)
 class JointTest:
-    """Retrieves contexts and continuations in the four conditions.
+    """Retrieves contexts and continuations in the four conditions, and looks where attention lands.
 
     Args:
         model, processor: the joint model.
@@ -41,6 +45,18 @@ class JointTest:
             rows += self._rows(name, f" by {glue}", self._retrieve(pairs, settings, ACROSS), facts)
         return rows
 
+    def attention(
+        self, name: str, utterances: Sequence[Utterance], frame_rate: float, **facts: Any
+    ) -> list[Measurement]:
+        """Rows called "`name`: attention of layer 1": where the attention of a word lands while it is written."""
+        rows: list[Measurement] = []
+        for glue in (self.settings.glue, *self.also):
+            suffix = "" if glue == self.settings.glue else f" by {glue}"
+            landing = attention_landing(self.model, self.processor, utterances, frame_rate, glue)
+            found = landing_measurements(landing, split="final test", **facts)
+            rows += [replace(row, name=f"{name}: attention of {row.name}{suffix}") for row in found]
+        return rows
+
     def _retrieve(
         self, pairs: Sequence[PromptedPair], settings: RetrievalSettings, conditions: Iterable[str]
     ) -> list[Retrieval]:
@@ -51,6 +67,38 @@ class JointTest:
     def _rows(name: str, suffix: str, results: Iterable[Retrieval], facts: Mapping[str, Any]) -> list[Measurement]:
         rows = retrieval_measurements(results, split="final test", **facts)
         return [replace(row, name=f"{name}: {row.name}{suffix}") for row in rows]
+
+
+@dataclass(frozen=True)
+class ContinuationTest:
+    """Lets the model go on and an external language model judge how plausible that is (PELM).
+
+    Args:
+        transcriber: writes units down; without one only conditions that end in text are judged.
+    """
+
+    model: SUTLMForCausalLM
+    processor: SUTLMProcessor
+    judge: Judge
+    transcriber: UnitTranscriber | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def run(self, name: str, pairs: Sequence[PromptedPair], **facts: Any) -> list[Measurement]:
+        """Rows called "`name`: u2t"; `facts` go into all."""
+        conditions = [kind for kind, (_, into) in CONDITIONS.items() if self.transcriber or into == "text"]
+        systems = external_perplexity(
+            self.model, self.processor, self.judge, pairs, self.transcriber, self.sampling, conditions
+        )
+        rows = perplexity_measurements(systems, split="final test", **facts)
+        return [replace(row, name=f"{name}: {row.name}") for row in rows]
+
+    def transcriber_rows(self, name: str, utterances: Sequence[Utterance], **facts: Any) -> list[Measurement]:
+        """The word error rate of the transcriber on whole utterances; no row without one."""
+        if self.transcriber is None:
+            return []
+        errors = self.transcriber.word_errors(utterances, self.sampling.batch_size)
+        given = {"items": len(utterances), "resampled": "items", "split": "final test", **facts}
+        return [Measurement.of(f"{name}: transcriber of units", "wer", errors.interval(), **given)]
 
 
 def read_pairs(

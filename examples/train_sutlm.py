@@ -99,9 +99,10 @@ def main() -> None:
     settings = RetrievalSettings(tests.candidates, tests.glue[0], seed=tests.test_seed, rows=output.test_batch_size)
     test = JointTest(model, processor, settings, tests.glue[1:])
     with watch("final test"):
-        measurements = [
-            row for name, source in tests.test_data.items() for row in test.run(name, pairs[name], dataset=source)
-        ]
+        measurements = []
+        for name, source in tests.test_data.items():
+            measurements += test.run(name, pairs[name], dataset=source)
+            measurements += test.attention(name, test_data[name], reader.frame_rate, dataset=source)
     with watch("reload"):
         batch = PackedCollator()([mixed[0][place] for place in range(4)])
         if not reloads_equal(model, batch, output.output_dir, "AutoModelForCausalLM"):

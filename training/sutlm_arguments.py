@@ -92,6 +92,24 @@ class JointTestArguments:
 
 
 @dataclass
+class JudgedArguments:
+    """The joint model that is tested, and the judge of its continuations (PELM)."""
+
+    model: str = option("output/sutlm_tiny_zoo", "trained joint model: folder or Hub id")
+    model_revision: str | None = option(None, "its commit, tag or branch")
+    judge: str | None = option(None, "causal LM that judges continuations; without one PELM is left out")
+    transcriber: str | None = option(
+        None,
+        "joint model trained on units followed by their text, which writes units down; without one nothing is spoken",
+    )
+    samples: int = option(4, "continuations of a prompt")
+    temperature: float = option(0.7, "of their draws")
+    top_p: float = option(1.0, "draw among the likeliest tokens that together have this probability")
+    text_tokens: int = option(64, "most tokens of a continuation in text")
+    unit_tokens: int = option(256, "most tokens of a continuation in units")
+
+
+@dataclass
 class JointOutputArguments(RunArguments):
     """Results."""
 
