@@ -31,8 +31,10 @@ from .text_judge import Surprise
 from .unit_transcriber import UnitTranscriber
 
 TRUE_TEXT, TRUE_UNITS, COPIED = "true text", "true units, transcribed", "prompt copied"
-METRICS = ("pelm", "prompt_overlap", "longest_common_run", "auto_bleu", "self_bleu", "vert", "empty_share")
-METRICS += ("unfinished_share",)
+METRICS = (
+    *("pelm", "prompt_overlap", "longest_common_run", "auto_bleu", "self_bleu", "vert"),
+    *("empty_share", "unfinished_share"),
+)
 
 
 class Judge(Protocol):
@@ -157,8 +159,10 @@ def _judged(
 # --- measurements ---
 
 # Columns of sums, one row a prompt.
-_COLUMNS = ("nats", "tokens", "copied", "ngrams", "run", "words", "auto", "self", "compared", "filled")
-_COLUMNS += ("empty", "unfinished", "samples")
+_COLUMNS = (
+    *("nats", "tokens", "copied", "ngrams", "run", "words", "auto", "self", "compared"),
+    *("filled", "empty", "unfinished", "samples"),
+)
 
 
 def perplexity_measurements(systems: Sequence[JudgedSystem], order: int = 2, **facts: Any) -> list[Measurement]:

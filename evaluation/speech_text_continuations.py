@@ -211,7 +211,8 @@ def _read(
 
 
 def _text(processor: SUTLMProcessor, tokens: list[int]) -> str:
-    return "".join(text for _, text in processor.spans(tokens))
+    """Other special tokens of the text tokenizer part spans, and stand for no letter."""
+    return " ".join(text for _, text in processor.spans(tokens))
 
 
 def _spaced(text: str) -> str:

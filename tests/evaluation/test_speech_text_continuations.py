@@ -93,16 +93,21 @@ def test_cold_draws_are_the_likeliest_tokens(model, processor):
 
 
 @pytest.mark.parametrize(
-    ("source", "prompt", "text"), [("text", "bring", " me"), ("text", "light", "s me"), ("speech", [1, 2], " me")]
+    ("source", "prompt", "new", "text"),
+    [
+        ("text", "bring", ["Ġme"], " me"),
+        ("text", "light", ["s", "Ġme"], "s me"),
+        ("text", "bring", ["Ġme", "<con>", "Ġthe"], " me the"),  # a special token stands for no letter
+        ("speech", [1, 2], ["Ġme"], " me"),
+        ("speech", [1, 2], [], ""),
+    ],
 )
-def test_text_goes_on_after_a_space_or_inside_a_word(monkeypatch, source, prompt, text):
+def test_text_goes_on_after_a_space_or_inside_a_word(monkeypatch, source, prompt, new, text):
     processor = joint_processor(train_tokenizer())
-    model = joint_model("llama", processor)
-    inside = processor.tokenizer.convert_tokens_to_ids(["s"]) if text.startswith("s") else []
-    new = [*inside, *processor.text_tokens("me")]
+    answer = [(processor.tokenizer.convert_tokens_to_ids(new), True)]
     path = "speechzoo.evaluation.speech_text_continuations.continue_sequences"
-    monkeypatch.setattr(path, lambda *_: [(new, True)])
-    found = sample_continuations(model, processor, [prompt], source, "text", Sampling(samples=1), ["one"])
+    monkeypatch.setattr(path, lambda *_: answer)
+    found = sample_continuations(None, processor, [prompt], source, "text", Sampling(samples=1), ["one"])
     assert found == [[Continuation(None, text, True)]]
 
 
