@@ -116,6 +116,7 @@ def continuation_test(
         return None
     sampling = Sampling(
         temperature=judged.temperature,
+        top_k=judged.top_k,
         top_p=judged.top_p,
         text_tokens=judged.text_tokens,
         unit_tokens=judged.unit_tokens,
@@ -125,7 +126,8 @@ def continuation_test(
         batch_size=output.test_batch_size,
     )
     transcriber = UnitTranscriber.from_pretrained(judged.transcriber) if judged.transcriber else None
-    return ContinuationTest(model, processor, TextJudge.from_pretrained(judged.judge), transcriber, sampling)
+    judge = TextJudge.from_pretrained(judged.judge, sign=judged.judge_sign)
+    return ContinuationTest(model, processor, judge, transcriber, sampling)
 
 
 if __name__ == "__main__":

@@ -98,12 +98,14 @@ class JudgedArguments:
     model: str = option("output/sutlm_tiny_zoo", "trained joint model: folder or Hub id")
     model_revision: str | None = option(None, "its commit, tag or branch")
     judge: str | None = option(None, "causal LM that judges continuations; without one PELM is left out")
+    judge_sign: str = option("", "what the judge reads between a prompt and its continuation, such as <con>")
     transcriber: str | None = option(
         None,
         "joint model trained on units followed by their text, which writes units down; without one nothing is spoken",
     )
     samples: int = option(4, "continuations of a prompt")
     temperature: float = option(0.7, "of their draws")
+    top_k: int = option(0, "draw among so many of the likeliest tokens; 0 for all")
     top_p: float = option(1.0, "draw among the likeliest tokens that together have this probability")
     text_tokens: int = option(64, "most tokens of a continuation in text")
     unit_tokens: int = option(256, "most tokens of a continuation in units")
