@@ -214,6 +214,8 @@ class SUTLMProcessor(ProcessorMixin):
         Raises `ValueError` for a text that the text tokenizer has no other way to spell than by a special token.
         """
         tokens = self._text_backend.encode(text, add_special_tokens=False).ids
+        ours = range(self._signs[SIGNS[0]], self.unit_token_range.stop)  # what is behind moves up without them
+        tokens = [token + len(ours) if token >= ours.start else token for token in tokens]
         if not self._control_tokens.isdisjoint(tokens):
             control = self.tokenizer.convert_ids_to_tokens(next(t for t in tokens if t in self._control_tokens))
             raise ValueError(
