@@ -29,7 +29,7 @@ from speechzoo.training.command_line import as_command, parse_arguments
 class BenchmarkArguments:
     """What is measured: every prompt length with every continuation length and number of candidates."""
 
-    prompt_tokens: list[int] = field(default_factory=lambda: [50, 100, 300])
+    prompt_tokens: list[int] = field(default_factory=lambda: [50, 200])
     continuation_tokens: list[int] = field(default_factory=lambda: [10, 50])
     candidates: list[int] = field(default_factory=lambda: [10, 31])
     prompts: int = 4
@@ -38,7 +38,7 @@ class BenchmarkArguments:
     layers: int = 8
     heads: int = 8
     vocabulary: int = 8000
-    rounds: int = 7
+    rounds: int = 4
     seed: int = 0
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     output: Path = Path("results/retrieval_caches.json")

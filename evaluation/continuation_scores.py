@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float64]
 Reader = Callable[[Tensor, Tensor], Tensor]
 # What these layers keep of a prompt is keys and values, which rows can share. The state of a recurrent layer is not.
 _SHAREABLE = (DynamicLayer, DynamicSlidingWindowLayer)
+# Tokens of prompts read together: matrix products gain little from more, and rows of one prompt need no copy of it.
+_TOGETHER = 256
 
 
 @torch.no_grad()
@@ -82,8 +84,9 @@ def _groups(prompts: Sequence[Sequence[int]], needed: Sequence[Sequence[int]], r
     """Numbers of prompts read together: of one length, their continuations no more than `rows`; one at least."""
     group: list[int] = []
     for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
-        size = sum(len(needed[other]) for other in [*group, number])
-        if group and (size > rows or len(prompts[number]) != len(prompts[group[0]])):
+        length, size = len(prompts[number]), sum(len(needed[other]) for other in [*group, number])
+        full = size > rows or length * (len(group) + 1) > _TOGETHER
+        if group and (full or length != len(prompts[group[0]])):
             yield group
             group = []
         group.append(number)
