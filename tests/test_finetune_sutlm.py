@@ -1,4 +1,4 @@
-"""The script that fine-tunes joint models as a user runs it, on SLUE in its layout, by task and by what is trained on."""
+"""The script that fine-tunes joint models as a user runs it, on SLUE in its layout, by task and what is trained on."""
 
 import json
 import os
