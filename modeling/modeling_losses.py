@@ -3,6 +3,8 @@
 Shapes: N supervised positions, D width, V vocabulary.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -11,44 +13,55 @@ IGNORED = -100
 CHUNK = 256
 
 
+Reduction = Literal["sum", "none"]
+
+
 def linear_cross_entropy(
-    hidden_states: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, chunk: int = CHUNK
+    hidden_states: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None = None,
+    reduction: Reduction = "sum",
+    chunk: int = CHUNK,
 ) -> Tensor:
-    """Sum of the cross-entropies of `hidden_states @ weight.T + bias`, never holding all N x V logits.
+    """Cross-entropies of `hidden_states @ weight.T + bias`, never holding all N x V logits.
 
     Args:
         hidden_states: [N, D]; weight: [V, D]; labels: [N]; bias: [V].
+        reduction: their sum, or "none" for all of them [N].
         chunk: positions whose logits exist at one time.
 
     Returns:
-        A float32 scalar. PyTorch's own chunked function (2.13) returns the dtype of its input, which is too coarse for
-        a sum over half-precision positions, so those take the loop below, as does every older PyTorch.
+        float32. PyTorch's own chunked function (2.13) returns the dtype of its input, which is too coarse for a sum
+        over half-precision positions, so those take the loop below, as does every older PyTorch.
     """
     hidden_states = hidden_states.to(weight.dtype)
     library = getattr(nn.functional, "linear_cross_entropy", None)
     if library is None or weight.dtype != torch.float32:
-        return chunked_cross_entropy(hidden_states, weight, labels, bias, chunk)
+        losses = chunked_cross_entropies(hidden_states, weight, labels, bias, chunk)
+        return losses.sum() if reduction == "sum" else losses
     options = nn.LinearCrossEntropyOptions(batch_chunk_size=chunk)
-    return library(hidden_states, weight, labels, linear_bias=bias, reduction="sum", options=options)
+    return library(hidden_states, weight, labels, linear_bias=bias, reduction=reduction, options=options)
 
 
-def chunked_cross_entropy(
+def chunked_cross_entropies(
     hidden_states: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None = None, chunk: int = CHUNK
 ) -> Tensor:
-    """The same sum by a loop whose chunks are computed again in the backward pass. Shapes as above."""
-    total = hidden_states.new_zeros((), dtype=torch.float32)
-    for hidden_chunk, label_chunk in zip(hidden_states.split(chunk), labels.split(chunk), strict=True):
-        total = total + checkpoint(_chunk_loss, hidden_chunk, weight, label_chunk, bias, use_reentrant=False)
-    return total
+    """The same [N] by a loop whose chunks are computed again in the backward pass. Shapes as above."""
+    losses = [
+        checkpoint(_chunk_losses, hidden_chunk, weight, label_chunk, bias, use_reentrant=False)
+        for hidden_chunk, label_chunk in zip(hidden_states.split(chunk), labels.split(chunk), strict=True)
+    ]
+    return torch.cat(losses)
 
 
-def _chunk_loss(hidden_states: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None) -> Tensor:
-    return logits_cross_entropy(nn.functional.linear(hidden_states, weight, bias), labels)
+def _chunk_losses(hidden_states: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None) -> Tensor:
+    return logits_cross_entropy(nn.functional.linear(hidden_states, weight, bias), labels, "none")
 
 
-def logits_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum over [N, V] logits, in float32."""
-    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=IGNORED)
+def logits_cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction = "sum") -> Tensor:
+    """Sum over [N, V] logits, or all [N], in float32."""
+    return nn.functional.cross_entropy(logits.float(), labels, reduction=reduction, ignore_index=IGNORED)
 
 
 def mean_over_items(total: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:

@@ -295,23 +295,18 @@ class SUTLMForCausalLM(SUTLMPreTrainedModel, GenerationMixin):
         """The loss, and for each kind of token its own mean and count; from logits where there are any."""
         targets = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
         keep = targets != IGNORED
-        kinds, states = token_kinds(self.config, targets[keep]), (hidden_states if logits is None else logits)[keep]
-        weight, supervised, total = (
-            self._head_weight(),
-            targets[keep],
-            hidden_states.new_zeros((), dtype=torch.float32),
-        )
+        supervised, kinds = targets[keep], token_kinds(self.config, targets[keep])
+        if logits is None:
+            states, weight = hidden_states[keep], self._head_weight()
+            losses = linear_cross_entropy(states, weight, supervised, self.lm_head.bias, "none")
+        else:
+            losses = logits_cross_entropy(logits[keep], supervised, "none")
         fields: dict[str, Tensor] = {}
         for number, kind in enumerate(KINDS):
-            chosen = kinds == number
-            if logits is None:
-                part = linear_cross_entropy(states[chosen], weight, supervised[chosen], self.lm_head.bias)
-            else:
-                part = logits_cross_entropy(states[chosen], supervised[chosen])
-            total, count = total + part, chosen.sum()
-            mean = part.detach() / count
-            fields |= {f"{kind}_loss": mean, f"{kind}_perplexity": mean.exp(), f"{kind}_tokens": count}
-        return {"loss": mean_over_items(total, targets, num_items), **fields}
+            mean = losses.detach()[kinds == number].mean()
+            fields |= {f"{kind}_loss": mean, f"{kind}_perplexity": mean.exp()}
+            fields[f"{kind}_tokens"] = (kinds == number).sum()
+        return {"loss": mean_over_items(losses.sum(), targets, num_items), **fields}
 
 
 @dataclass

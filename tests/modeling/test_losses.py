@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechzoo.modeling import modeling_losses
-from speechzoo.modeling.modeling_losses import chunked_cross_entropy, linear_cross_entropy, mean_over_items
+from speechzoo.modeling.modeling_losses import chunked_cross_entropies, linear_cross_entropy, mean_over_items
 
 POSITIONS, WIDTH, VOCABULARY, CHUNK = 37, 8, 101, 10
 
@@ -39,16 +39,28 @@ def brute_force(hidden, weight, labels, bias):
     return total.detach(), torch.autograd.grad(total, inputs)
 
 
+@pytest.mark.parametrize("reduction", ["sum", "none"])
 @pytest.mark.parametrize("biased", [True, False])
-def test_value_and_gradients(function, biased):
+def test_value_and_gradients(function, biased, reduction):
     hidden, weight, labels, bias = case(biased=biased)
     expected, expected_gradients = brute_force(hidden, weight, labels, bias)
-    total = function(hidden, weight, labels, bias, chunk=CHUNK)
+    total = function(hidden, weight, labels, bias, reduction, CHUNK).sum()
     assert total.dtype == torch.float32
     torch.testing.assert_close(total.double(), expected, rtol=1e-6, atol=1e-4)
     given = [tensor for tensor in (hidden, weight, bias) if tensor is not None]
     for got, wanted in zip(torch.autograd.grad(total, given), expected_gradients, strict=True):
         torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_each_position_has_its_own_loss_and_gradient(function):
+    hidden, weight, labels, bias = case()
+    losses = function(hidden, weight, labels, bias, "none", CHUNK)
+    for position in (0, CHUNK, POSITIONS - 1):
+        alone = brute_force(hidden[position : position + 1], weight, labels[position : position + 1], bias)
+        assert losses[position].item() == pytest.approx(alone[0].item(), rel=1e-6)
+        [gradient] = torch.autograd.grad(losses[position], hidden, retain_graph=True)
+        torch.testing.assert_close(gradient[position].double(), alone[1][0][0], rtol=1e-4, atol=1e-5)
+        assert gradient.abs().sum() == gradient[position].abs().sum()
 
 
 def test_half_precision_weights_give_a_float32_sum(function):
@@ -122,7 +134,7 @@ def test_the_loop_keeps_no_logits_for_the_backward_pass():
     hidden, weight, labels, bias = case()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        chunked_cross_entropy(hidden, weight, labels, bias, chunk=CHUNK)
+        chunked_cross_entropies(hidden, weight, labels, bias, chunk=CHUNK)
     assert kept and not any(tensor.ndim == 2 and tensor.shape == (CHUNK, VOCABULARY) for tensor in kept)
 
 
@@ -130,7 +142,7 @@ def test_the_model_never_makes_all_logits(backbones, monkeypatch):
     """A whole training step: prompt and padding cost no logits, and the answer a chunk at a time."""
     model, processor = backbones.build()
     monkeypatch.delattr(nn.functional, "linear_cross_entropy", raising=False)
-    monkeypatch.setattr(modeling_losses.linear_cross_entropy, "__defaults__", (None, 5))
+    monkeypatch.setattr(modeling_losses.linear_cross_entropy, "__defaults__", (None, "sum", 5))
     batch = labeled(processor)
     supervised = int((batch["labels"] != -100).sum())
     with LargestTensor(64) as spy:
