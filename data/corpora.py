@@ -179,8 +179,11 @@ def _text(path: str | Path | None) -> str | None:
 
 
 def _refuse_settings(source: str | Path, settings: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for a setting that only corpora in their original layout have."""
-    usual: dict[str, Any] = {"audio": None, "labels": {}, "check_audio": True, "on_error": "raise"}
+    """Raises `ValueError` for a setting that only corpora in their original layout have.
+
+    `audio` is none of them: these data sets have recordings, and nothing decodes them.
+    """
+    usual: dict[str, Any] = {"labels": {}, "check_audio": True, "on_error": "raise"}
     for name, value in usual.items():
         if settings[name] != value:
             raise ValueError(f"'{source}' is read by datasets.load_dataset, which has no '{name}'; leave it out")

@@ -244,12 +244,12 @@ class Alternation:
         signs = START if first else SWITCH_TO
         if not spoken:
             return Span(signs["text"], words)
-        start, end = (self._frame(seconds) for seconds in (groups[0].start, groups[-1].end))
+        start, end = (self.frame(seconds) for seconds in (groups[0].start, groups[-1].end))
         return Span(signs["speech"], words, deduplicate(frames[start:end]).units)
 
-    def _frame(self, seconds: float) -> int:
-        """The first frame whose middle is not before."""
-        return max(0, math.ceil(seconds * self.frame_rate - 0.5))
+    def frame(self, seconds: float) -> int:
+        """The first frame whose middle is not before; a millionth of a frame is rounding."""
+        return max(0, math.ceil(round(seconds * self.frame_rate - 0.5, 6)))
 
 
 # --- the mixture ---

@@ -1,6 +1,7 @@
 """Texts without recordings: files of a text a line, data sets with a column of text, and the texts of corpora."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasets import Dataset, load_dataset
@@ -8,14 +9,15 @@ from datasets import Dataset, load_dataset
 from .corpora import load_corpus
 
 
-def read_texts(source: str, limit: int | None = None, column: str = "text") -> Sequence[str]:
+def read_texts(source: str, limit: int | None = None, column: str = "text", words: int | None = None) -> list[str]:
     """The texts of a source, in its order.
 
     Args:
-        source: a `.txt` file; a corpus as `load_corpus` takes it, recordings or not; `hub:ID` for a data set of texts
-            alone. `source@split` picks a split of the last two.
+        source: a `.txt` file; a corpus as `load_corpus` takes it, recordings or not; `hub:ID`, or
+            `hub:ID:CONFIGURATION`, for a data set of texts alone. `source@split` picks a split of the last two.
         limit: so many, the first.
         column: of a data set.
+        words: a longer text is cut into texts of so many.
 
     Raises:
         ValueError: there is no text in it, or no such column. OSError: there is no such file.
@@ -24,14 +26,23 @@ def read_texts(source: str, limit: int | None = None, column: str = "text") -> S
     if name.endswith(".txt"):
         texts = [line.strip() for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()]
     elif name.startswith("hub:"):
-        rows = load_dataset(name.removeprefix("hub:"), split=split or "train")
-        texts = _column(rows, column, source)
+        name, _, configuration = name.removeprefix("hub:").partition(":")
+        texts = _column(load_dataset(name, configuration or None, split=split or "train"), column, source)
     else:
-        texts = [text for text in _column(load_corpus(name, split or None, audio=False), column, source) if text]
-    chosen = texts if limit is None else texts[:limit]
-    if not len(chosen):
+        texts = _column(load_corpus(name, split or None, audio=False), column, source)
+    chosen = list(itertools.islice((text for text in texts if text and not text.isspace()), limit))
+    if not chosen:
         raise ValueError(f"there is no text in '{source}'; name another source of texts")
-    return chosen
+    return chosen if words is None else [part for text in chosen for part in _parts(text, words)]
+
+
+def _parts(text: str, words: int) -> Iterator[str]:
+    """A text that is longer in parts; another as it is."""
+    found = text.split()
+    if len(found) <= words:
+        yield text
+    else:
+        yield from (" ".join(found[start : start + words]) for start in range(0, len(found), words))
 
 
 def _column(rows: Dataset, column: str, source: str) -> Sequence[str]:

@@ -16,12 +16,13 @@ def timed_labels(source: str | Path, column: str = "phones") -> dict[str, list[T
 
     Args:
         source: "synthetic:NAME", or a folder with `metadata.jsonl` whose lines hold `column` as
-            [[label, start, end], ...], times in seconds.
+            [[label, start, end], ...], times in seconds; a split behind it (`@test`) is passed over.
 
     Raises `ValueError` for a line whose labels are something else.
     """
-    name = str(source).removeprefix(SYNTHETIC)
-    folder = build_synthetic_corpus(RECIPES[name]) if name in RECIPES and name != str(source) else Path(source)
+    whole = str(source).partition("@")[0]
+    name = whole.removeprefix(SYNTHETIC)
+    folder = build_synthetic_corpus(RECIPES[name]) if name in RECIPES and name != whole else Path(whole)
     table = folder / METADATA
     if not table.is_file():
         return {}

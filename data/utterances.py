@@ -7,23 +7,27 @@ utterances = reader.read("synthetic:whole-stories-train")
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 
 from ..modeling.modeling_speech_units import SpeechUnitModel
 from ..processing.audio_loading import load_audio
 from ..processing.processing_speech_units import SpeechUnitProcessor
+from ..processing.processing_sutlm import PretrainedUnits, SUTLMProcessor
 from ..processing.word_alignment import CTCAligner, WordSpan, read_textgrid, spans_of_timings
 from .corpora import load_corpus
 from .extracted_units import extract_corpus, open_unit_store, read_units
 from .speech_text_mixing import Utterance
 from .timed_labels import timed_labels
+
+_ALIGNED = 256  # clips that are aligned together
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,28 @@ class UtteranceReader:
         """K, the size of the codebook."""
         return self.unit_model.config.clusters
 
-    def read(self, source: str, clips: int | None = None, noise_db: float | None = None) -> list[Utterance]:
+    @classmethod
+    def of(
+        cls, processor: SUTLMProcessor, store_root: Path, unit_model: str | None = None, **fields: Any
+    ) -> UtteranceReader:
+        """Reads through the unit model that a joint model's processor names.
+
+        Args:
+            unit_model: folder or Hub id of that model, where it is elsewhere now.
+            **fields: of the reader.
+
+        Raises `ValueError` where none is named, and where the one at `unit_model` gives other units.
+        """
+        if unit_model is not None:
+            processor.use_units_of(PretrainedUnits(unit_model))
+        extractor = processor.extractor
+        if not isinstance(extractor, PretrainedUnits):
+            raise ValueError("the processor's units come from no saved unit model; name one by name_unit_model")
+        return cls(extractor.model.to(PartialState().device), extractor.processor, store_root, **fields)
+
+    def read(
+        self, source: str, clips: int | None = None, noise_db: float | None = None, words: bool = True
+    ) -> list[Utterance]:
         """The utterances of a corpus, in its order.
 
         Args:
@@ -68,6 +93,7 @@ class UtteranceReader:
             clips: so many of them, the first.
             noise_db: white noise is added at this ratio of signal to noise (dB), the same for a clip each time.
                 Words are still sought in the clean clip.
+            words: whether times of words are wanted.
 
         Raises:
             ValueError: the corpus cannot be used.
@@ -78,9 +104,9 @@ class UtteranceReader:
         units = self._frame_units(heard)
         has_texts = self.text_column in rows.column_names
         texts = [text or "" for text in rows[self.text_column]] if has_texts else [""] * len(rows)
-        words = self._words(source, rows, texts)
+        timed = self._words(source, rows) if words else {}
         return [
-            self._utterance(name, units[name], text, words.get(name, ()))
+            self._utterance(name, units[name], text, timed.get(name, ()))
             for name, text in zip(rows["id"], texts, strict=True)
         ]
 
@@ -96,17 +122,23 @@ class UtteranceReader:
         keys = dict(gather_object(list(done.keys.items())))  # each process did a share
         return {name: read_units(store, key) for name, key in keys.items()}
 
-    def _words(self, source: str, rows: Dataset, texts: list[str]) -> dict[str, list[WordSpan]]:
+    def _words(self, source: str, rows: Dataset) -> dict[str, list[WordSpan]]:
         """By the corpus's own timings, else by TextGrid files, else by the aligner; nothing where there is none."""
-        name = source.partition("@")[0]
-        if timings := timed_labels(name, "words"):
-            phones = timed_labels(name, "phones")
+        if timings := timed_labels(source, "words"):
+            phones = timed_labels(source, "phones")
             return {clip: spans_of_timings(words, phones.get(clip, ())) for clip, words in timings.items()}
         if self.textgrids is not None:
             return {clip: read_textgrid(self.textgrids / f"{clip}.TextGrid") for clip in rows["id"]}
         if self.aligner is not None:
-            return dict(zip(rows["id"], self.aligner.align(list(rows["audio"]), texts), strict=True))
+            return dict(self._aligned(rows, self.aligner))
         return {}
+
+    def _aligned(self, rows: Dataset, aligner: CTCAligner) -> Iterator[tuple[str, list[WordSpan]]]:
+        """A few clips at a time, for their recordings may be in memory."""
+        for start in range(0, len(rows), _ALIGNED):
+            part = rows.select(range(start, min(start + _ALIGNED, len(rows))))
+            texts = [text or "" for text in part[self.text_column]]
+            yield from zip(part["id"], aligner.align(list(part["audio"]), texts), strict=True)
 
 
 def read_recordings(source: str, clips: int | None = None) -> Dataset:

@@ -20,11 +20,13 @@ def plot_learning_curve(path: str | Path, history: Sequence[HistoryPoint], title
     """Draws the training loss with evaluation losses and, in a panel below, other evaluation metrics; saves a PNG.
 
     Metrics whose name ends in `loss` (nats per token) share the panel of the training loss; the others are shares
-    between 0 and 1. Raises `ValueError` when the history has no point.
+    between 0 and 1. Perplexities say what losses do, and are left out.
+
+    Raises `ValueError` when the history has no point.
     """
     if not history:
         raise ValueError("a learning curve needs a logged step: train with logging_steps below the number of steps")
-    names = sorted({name for point in history for name in point.evaluation})
+    names = sorted({name for point in history for name in point.evaluation if not name.endswith("perplexity")})
     shares = [name for name in names if not name.endswith("loss")]
     figure = Figure(figsize=(8, 6.2 if shares else 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,6 +1,5 @@
 """Utterances cut in two at a word boundary: a prompt and how it goes on, each as speech units and as text."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -54,7 +53,8 @@ def prompted_pairs(
 
 
 def _pair(utterance: Utterance, frame_rate: float, words: int | None) -> PromptedPair:
-    groups = Alternation(frame_rate).word_groups(utterance)
+    alternation = Alternation(frame_rate)
+    groups = alternation.word_groups(utterance)
     if len(groups) < 2:
         raise ValueError(f"utterance '{utterance.id}' has no word boundary to be cut at; leave it out")
     if words is None:
@@ -63,7 +63,7 @@ def _pair(utterance: Utterance, frame_rate: float, words: int | None) -> Prompte
     else:
         cut = _after_words(groups, words, utterance.id)
     frames = utterance.units.expanded()
-    first = math.ceil(round(groups[cut].start * frame_rate - 0.5, 6))  # the first whose middle is not before
+    first = alternation.frame(groups[cut].start)
     return PromptedPair(utterance.id, _part(frames[:first], groups[:cut]), _part(frames[first:], groups[cut:]))
 
 

@@ -75,6 +75,8 @@ class ContinuationTest:
 
     Args:
         transcriber: writes units down; without one only conditions that end in text are judged.
+        sampling: how continuations are drawn, with its first glue.
+        also: other glues, by which the model goes on across modalities again.
     """
 
     model: SUTLMForCausalLM
@@ -82,15 +84,32 @@ class ContinuationTest:
     judge: Judge
     transcriber: UnitTranscriber | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    also: Sequence[str] = ()
 
     def run(self, name: str, pairs: Sequence[PromptedPair], **facts: Any) -> list[Measurement]:
         """Rows called "`name`: u2t"; `facts` go into all."""
-        conditions = [kind for kind, (_, into) in CONDITIONS.items() if self.transcriber or into == "text"]
+        rows = self._rows(name, "", pairs, self.sampling, tuple(CONDITIONS), facts)
+        for glue in self.also:
+            found = self._rows(name, f" by {glue}", pairs, replace(self.sampling, glue=glue), ACROSS, facts)
+            rows += [row for row in found if row.name.endswith(f" by {glue}")]
+        return rows
+
+    def _rows(
+        self,
+        name: str,
+        suffix: str,
+        pairs: Sequence[PromptedPair],
+        sampling: Sampling,
+        conditions: Iterable[str],
+        facts: Mapping[str, Any],
+    ) -> list[Measurement]:
+        """Rows of conditions, with the suffix, and of what they are compared with, without it."""
+        judged = [kind for kind in conditions if self.transcriber or CONDITIONS[kind][1] == "text"]
         systems = external_perplexity(
-            self.model, self.processor, self.judge, pairs, self.transcriber, self.sampling, conditions
+            self.model, self.processor, self.judge, pairs, self.transcriber, sampling, judged
         )
         rows = perplexity_measurements(systems, split="final test", **facts)
-        return [replace(row, name=f"{name}: {row.name}") for row in rows]
+        return [replace(row, name=f"{name}: {row.name}{suffix if row.name in CONDITIONS else ''}") for row in rows]
 
     def transcriber_rows(self, name: str, utterances: Sequence[Utterance], **facts: Any) -> list[Measurement]:
         """The word error rate of the transcriber on whole utterances; no row without one."""

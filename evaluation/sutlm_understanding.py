@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import LogitsProcessorList
 
 from ..data.labeled_utterances import (
     Answer,
@@ -28,7 +27,6 @@ from ..data.labeled_utterances import (
     written_answer,
 )
 from ..data.slue import SENTIMENTS
-from ..modeling.modality_generation import StayInModality
 from ..modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification
 from ..processing.processing_sutlm import SUTLMProcessor
 from .adapter_evaluation import Decoding
@@ -46,6 +44,7 @@ from .slue_entities import (
     tagged_words,
 )
 from .slue_scores import Kind, SlueScores, score_entities, score_sentiment
+from .speech_text_continuations import continue_sequences
 from .word_error_rate import count_word_errors, keep_text
 
 _DRAWS = 20  # of random answers, for what chance gives
@@ -211,7 +210,6 @@ class NamedEntities:
             found[clip] = Answer(tagged, tagged_words(tagged), speaker)
         return found
 
-    @torch.no_grad()
     def predict(
         self,
         model: SUTLMForCausalLM,
@@ -224,15 +222,18 @@ class NamedEntities:
         tokens = [question_tokens(processor, utterance, modality, decoding.glue) for utterance in utterances]
         found = [""] * len(tokens)
         for batch in decoding.batches(list(map(len, tokens))):
-            inputs = _padded(processor, [tokens[place] for place in batch], model.device)
-            generated = model.generate(
-                **inputs,
-                max_new_tokens=decoding.max_new_tokens,
-                num_beams=decoding.beams,
-                do_sample=False,
-                logits_processor=LogitsProcessorList([StayInModality(model.config, "text")]),
+            questions = [tokens[place] for place in batch]  # they end in the sign that the answer begins with
+            answers = continue_sequences(
+                model,
+                processor,
+                questions,
+                "text",
+                "text",
+                decoding.glue,
+                decoding.max_new_tokens,
+                beams=decoding.beams,
             )
-            for place, new in zip(batch, generated[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            for place, (new, _) in zip(batch, answers, strict=True):
                 found[place] = written_answer(processor, new)
         return found
 

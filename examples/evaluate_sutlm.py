@@ -21,6 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoProcessor
 
 import speechzoo  # noqa: F401  makes its models known to transformers
+from speechzoo.data.utterances import UtteranceReader
 from speechzoo.evaluation.adapter_report import Stopwatch, missed_bars
 from speechzoo.evaluation.context_retrieval import RetrievalSettings
 from speechzoo.evaluation.report import Measurement, Report, environment, write_report
@@ -41,18 +42,18 @@ from speechzoo.training.sutlm_arguments import (
     JointOutputArguments,
     JointTestArguments,
     JudgedArguments,
-    UnitArguments,
+    ReadingArguments,
 )
-from speechzoo.training.sutlm_training import open_reader
+from speechzoo.training.sutlm_training import reading_fields
 
-GROUPS = (JudgedArguments, UnitArguments, JointTestArguments, JointOutputArguments)
+GROUPS = (JudgedArguments, ReadingArguments, JointTestArguments, JointOutputArguments)
 TINY_ZOO = Path(__file__).parent / "configs" / "sutlm_evaluation.yaml"
 
 
 def main() -> None:
     words = sys.argv[1:]
     chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
-    judged, units, tests, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    judged, reading, tests, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
     use_all_cores()
     watch = Stopwatch()
     model = AutoModelForCausalLM.from_pretrained(judged.model, revision=judged.model_revision).eval()
@@ -65,9 +66,9 @@ def main() -> None:
     measurements: list[Measurement] = []
     corpora = []
     with watch("corpora and units"):
-        reader = open_reader(units)
+        reader = UtteranceReader.of(processor, unit_model=judged.unit_model, **reading_fields(reading))
         test_data = {
-            name: reader.read(source, tests.test_clips, units.noise_db) for name, source in tests.test_data.items()
+            name: reader.read(source, tests.test_clips, reading.noise_db) for name, source in tests.test_data.items()
         }
     for name, source in tests.test_data.items():
         pairs = read_pairs(test_data[name], source, reader.frame_rate, tests.first_column)
@@ -126,8 +127,11 @@ def continuation_test(
         batch_size=output.test_batch_size,
     )
     transcriber = UnitTranscriber.from_pretrained(judged.transcriber) if judged.transcriber else None
+    if transcriber is not None:
+        transcriber.model.to(model.device)
     judge = TextJudge.from_pretrained(judged.judge, sign=judged.judge_sign)
-    return ContinuationTest(model, processor, judge, transcriber, sampling)
+    judge.model.to(model.device)
+    return ContinuationTest(model, processor, judge, transcriber, sampling, tests.glue[1:])
 
 
 if __name__ == "__main__":

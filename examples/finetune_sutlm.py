@@ -13,7 +13,7 @@ pretrained models, are one sweep: examples/configs/sweeps/sutlm_slue_sentiment.y
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,8 @@ from speechzoo.evaluation.report import (
 from speechzoo.evaluation.slue_entities import END, MARKS
 from speechzoo.evaluation.sutlm_understanding import TASKS, UnderstandingDecoding, UnderstandingTask
 from speechzoo.hub_cards.result_tables import measurement_table
-from speechzoo.processing.processing_sutlm import PretrainedUnits
 from speechzoo.training.adapter_training import train, training_arguments, use_all_cores
-from speechzoo.training.command_line import as_command, parse_arguments
+from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
 from speechzoo.training.sutlm_finetuning import (
     TRAINED_ON,
     AnswerSequences,
@@ -126,7 +125,7 @@ def main() -> None:
             describe_part("joint language model", start.model, start.model_revision, frozen=False),
             describe_part("speech units", str(processor.unit_model_id), processor.unit_model_revision),
         ],
-        settings=settings_of(start, understanding, optimization) | {"training_sequences": len(rows)},
+        settings=plain_settings(start, understanding, optimization) | {"training_sequences": len(rows)},
         paper="2310.08715",
     )
     report = write_report(output.output_dir / "report.json", report)
@@ -145,13 +144,8 @@ def open_units(start: StartArguments, data: DataArguments) -> UtteranceReader:
     Raises `ValueError` when it names none and none is given, or when the one given makes other units.
     """
     processor = AutoProcessor.from_pretrained(start.model, revision=start.model_revision)
-    source = start.unit_model or processor.unit_model_id
-    if source is None:
-        raise ValueError(f"the processor of '{start.model}' names no unit model; give --unit_model")
-    extractor = PretrainedUnits(source, None if start.unit_model else processor.unit_model_revision)
-    processor.use_units_of(extractor)
     store = data.store or default_cache_directory() / "features"
-    return UtteranceReader(extractor.model.to(PartialState().device), extractor.processor, store)
+    return UtteranceReader.of(processor, store, start.unit_model)
 
 
 def read(
@@ -226,11 +220,6 @@ def describe(name: str, role: str, utterances: Sequence[LabeledUtterance], licen
 
 def describe_part(role: str, source: str, revision: str | None, frozen: bool = True) -> Backbone:
     return Backbone(role, source, revision, frozen=frozen, on_hub=not Path(source).is_dir())
-
-
-def settings_of(*groups: Any) -> dict[str, Any]:
-    """What was set, as a report shows it; what was left empty is left out."""
-    return {name: value for group in groups for name, value in asdict(group).items() if value not in (None, "", {})}
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ Without --config, examples/configs/sutlm_tiny_zoo.yaml lies underneath.
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from transformers import set_seed
 
@@ -22,6 +20,7 @@ from speechzoo.evaluation.context_retrieval import RetrievalSettings
 from speechzoo.evaluation.learning_curve import plot_learning_curve
 from speechzoo.evaluation.reload_check import reloads_equal
 from speechzoo.evaluation.report import Report, environment, training_history, write_report
+from speechzoo.evaluation.retrieval_candidates import draw_candidates
 from speechzoo.evaluation.sutlm_evaluation import (
     JointTest,
     describe_unit_model,
@@ -30,7 +29,7 @@ from speechzoo.evaluation.sutlm_evaluation import (
 )
 from speechzoo.hub_cards.result_tables import measurement_table
 from speechzoo.training.adapter_training import train, training_arguments, use_all_cores
-from speechzoo.training.command_line import as_command, parse_arguments
+from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
 from speechzoo.training.sutlm_arguments import (
     JointModelArguments,
     JointOutputArguments,
@@ -76,11 +75,13 @@ def main() -> None:
         test_data = {
             name: reader.read(source, tests.test_clips, units.noise_db) for name, source in tests.test_data.items()
         }
-        refuse_shared_utterances(data, test_data)
+        refuse_shared_utterances(data, test_data, not tests.shared_texts)
         pairs = {
             name: read_pairs(test_data[name], source, reader.frame_rate, tests.first_column)
             for name, source in tests.test_data.items()
         }
+        for name in pairs:  # what cannot be drawn is told before training
+            draw_candidates(pairs[name], tests.candidates, tests.test_seed)
     with watch("assembling"):
         model, processor = assemble_joint_model(language_model, units, data, reader.clusters, pretraining.seed)
     mixed = [
@@ -130,7 +131,7 @@ def main() -> None:
             if utterances
         ],
         backbones=[describe_unit_model(processor)],
-        settings={**settings_of(language_model, units, mixture, pretraining), **facts_of(processor, data)},
+        settings={**plain_settings(language_model, units, mixture, pretraining), **facts_of(processor, data)},
         paper="2310.08715",
         learning_curve="learning_curve.png",
         pipeline_tag="text-generation",
@@ -143,12 +144,6 @@ def main() -> None:
     print(f"model, processor, report and learning curve are in {output.output_dir}; seconds by phase: {watch.seconds}")
     if missed := missed_bars(report.measurements, output.check):
         raise SystemExit("\n".join(missed))
-
-
-def settings_of(*groups: Any) -> dict[str, Any]:
-    """What was set, as a report shows it; what was left empty is left out."""
-    values = {name: value for group in groups for name, value in asdict(group).items()}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items() if value}
 
 
 if __name__ == "__main__":

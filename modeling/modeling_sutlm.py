@@ -134,7 +134,8 @@ class SUTLMModel(SUTLMPreTrainedModel):
         elif inputs_embeds is None or input_ids is not None:
             raise ValueError("pass either input_ids or inputs_embeds")
         if past_key_values is None and restarts(position_ids, attention_mask):
-            _check_packed(attention_mask, use_cache)
+            attention = self.language_model.config._attn_implementation
+            _check_packed(attention_mask, use_cache, attention, len(inputs_embeds))
             use_cache = False
             attention_mask = create_masks_for_generate(
                 self.language_model.config, inputs_embeds, None, None, position_ids=position_ids
@@ -404,11 +405,13 @@ def restarts(position_ids: Tensor | None, attention_mask: Any = None) -> bool:
     return bool(steps.any())
 
 
-def _check_packed(attention_mask: Any, use_cache: bool | None) -> None:
+def _check_packed(attention_mask: Any, use_cache: bool | None, attention: str | None, rows: int) -> None:
     if attention_mask is not None:
         raise ValueError("position_ids start again in a row, so several sequences share it; leave out attention_mask")
     if use_cache:
         raise ValueError("sequences that share a row have no common cache; pass use_cache=False or leave it out")
+    if rows > 1 and "flash" in (attention or ""):  # transformers tells sequences apart in a single row alone
+        raise ValueError(f"{attention} keeps sequences of one shared row apart, not of {rows}; pass one, or use sdpa")
 
 
 __all__ = ["SUTLMForCausalLM", "SUTLMForSequenceClassification", "SUTLMModel", "SUTLMPreTrainedModel"]

@@ -96,10 +96,10 @@ class CTCAligner:
             object.__setattr__(self, "frame_rate", self._measured_frame_rate())
 
     @classmethod
-    def from_pretrained(cls, source: str, revision: str | None = None) -> CTCAligner:
-        """The aligner that the CTC model and processor of a Hub id or a folder make."""
+    def from_pretrained(cls, source: str, revision: str | None = None, device: Any = "cpu") -> CTCAligner:
+        """The aligner that the CTC model, on `device`, and processor of a Hub id or a folder make."""
         model = AutoModelForCTC.from_pretrained(source, revision=revision).eval()
-        return cls(model, AutoProcessor.from_pretrained(source, revision=revision))
+        return cls(model.to(device), AutoProcessor.from_pretrained(source, revision=revision))
 
     def align(self, clips: Sequence[AudioSource], texts: Sequence[str], batch_size: int = 32) -> list[list[WordSpan]]:
         """The words of each text, as spaces part them, with their times in the clip.

@@ -173,6 +173,8 @@ def training_arguments(
         "label_names": ["labels"],
         "report_to": "none",
         "use_cpu": not torch.cuda.is_available(),
+        # Each process reads a stream for itself: batches of several differ in length, and do not make one tensor.
+        "accelerator_config": {"dispatch_batches": False},
     }
     if optimization.gradient_checkpointing:
         fields["gradient_checkpointing"] = True

@@ -88,6 +88,13 @@ def read_yaml(path: str | Path, *groups: type) -> dict[str, Any]:
     return values
 
 
+def plain_settings(*groups: Any) -> dict[str, Any]:
+    """The values of dataclasses as a report shows them; what was left empty is left out, zeros are not."""
+    values = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+    shown = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {name: value for name, value in shown.items() if value not in (None, "", [], {})}
+
+
 def as_command(argv: Sequence[str] | None = None, launched_by: Sequence[str] | None = None) -> str:
     """The command line that started this process, as one would type it, without the path of the python binary.
 

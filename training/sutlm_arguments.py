@@ -27,18 +27,26 @@ class JointModelArguments:
 
 
 @dataclass
-class UnitArguments:
-    """Speech units, and the pieces learned over them."""
+class ReadingArguments:
+    """How corpora are read."""
 
-    unit_model: str = option("examples/tiny_zoo/speech_units", "trained unit model: folder or Hub id")
-    unit_model_revision: str | None = option(None, "its commit, tag or branch")
-    unit_pieces: int = option(10_000, "pieces to learn over units, as in the paper; 0 takes raw units")
-    piece_algorithm: Literal["unigram", "bpe"] = option("unigram", "how SentencePiece learns them; our reading")
     store: Path | None = option(None, "folder of the feature store, which keeps units; in the cache by default")
     noise_db: float | None = option(None, "add white noise to the speech, at this ratio of signal to noise in dB")
     aligner: str | None = option(None, "CTC model that finds words in clips of corpora without times of words")
     textgrids: Path | None = option(None, "folder of <id>.TextGrid files with those times")
     lowercase: bool = option(False, "read texts in small letters, for corpora that are written in capitals")
+
+
+@dataclass
+class UnitArguments(ReadingArguments):
+    """Speech units, the pieces learned over them, and how corpora are read."""
+
+    title = "Speech units, the pieces learned over them, and how corpora are read"
+
+    unit_model: str = option("examples/tiny_zoo/speech_units", "trained unit model: folder or Hub id")
+    unit_model_revision: str | None = option(None, "its commit, tag or branch")
+    unit_pieces: int = option(10_000, "pieces to learn over units, as in the paper; 0 takes raw units")
+    piece_algorithm: Literal["unigram", "bpe"] = option("unigram", "how SentencePiece learns them; our reading")
 
 
 @dataclass
@@ -52,6 +60,7 @@ class MixtureArguments:
     text_data: list[str] = option([], "texts: corpora, or .txt files of a text a line")
     validation_data: list[str] = option([], "corpora on whose sequences, mixed alike, the loss is followed")
     clips: int | None = option(None, "so many clips and texts of each, the first")
+    text_words: int | None = option(None, "cut longer texts into texts of so many words")
     speech: float = option(1.0, "weight of unpaired speech, in sequences; 0 for none")
     paired: float = option(1.0, "weight of CST and AST; the paper has equal thirds")
     text: float = option(1.0, "weight of unpaired text")
@@ -89,6 +98,7 @@ class JointTestArguments:
         ["switch", "start"], "what stands between modalities: switch (<U2T>, <T2U>), start (<T_EN>, <U_EN>), or both"
     )
     test_seed: int = option(0, "of the candidates")
+    shared_texts: bool = option(False, "allow tests whose texts are trained on, in other clips")
 
 
 @dataclass
@@ -97,6 +107,7 @@ class JudgedArguments:
 
     model: str = option("output/sutlm_tiny_zoo", "trained joint model: folder or Hub id")
     model_revision: str | None = option(None, "its commit, tag or branch")
+    unit_model: str | None = option(None, "its unit model, where that is elsewhere now")
     judge: str | None = option(None, "causal LM that judges continuations; without one PELM is left out")
     judge_sign: str = option("", "what the judge reads between a prompt and its continuation, such as <con>")
     transcriber: str | None = option(

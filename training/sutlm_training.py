@@ -35,7 +35,13 @@ from ..processing.processing_sutlm import SUTLMProcessor
 from ..processing.unit_text import UnitSegmenter
 from ..processing.word_alignment import CTCAligner
 from .progress import use_live_progress
-from .sutlm_arguments import JointModelArguments, MixtureArguments, PretrainingArguments, UnitArguments
+from .sutlm_arguments import (
+    JointModelArguments,
+    MixtureArguments,
+    PretrainingArguments,
+    ReadingArguments,
+    UnitArguments,
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,19 @@ def open_reader(units: UnitArguments) -> UtteranceReader:
     return UtteranceReader(
         model.to(PartialState().device),
         AutoProcessor.from_pretrained(units.unit_model, revision=units.unit_model_revision),
-        units.store or default_cache_directory() / "features",
-        aligner=CTCAligner.from_pretrained(units.aligner) if units.aligner else None,
-        textgrids=units.textgrids,
-        lowercase=units.lowercase,
+        **reading_fields(units),
     )
+
+
+def reading_fields(reading: ReadingArguments) -> dict[str, Any]:
+    """What an `UtteranceReader` is told beside its unit model."""
+    device = PartialState().device
+    return {
+        "store_root": reading.store or default_cache_directory() / "features",
+        "aligner": CTCAligner.from_pretrained(reading.aligner, device=device) if reading.aligner else None,
+        "textgrids": reading.textgrids,
+        "lowercase": reading.lowercase,
+    }
 
 
 def read_joint_data(reader: UtteranceReader, units: UnitArguments, mixture: MixtureArguments) -> JointData:
@@ -70,35 +84,50 @@ def read_joint_data(reader: UtteranceReader, units: UnitArguments, mixture: Mixt
 
     Raises `ValueError` where a kind with a weight has no source.
     """
-    read: dict[str, list[Utterance]] = {}
-
-    def utterances(sources: Sequence[str]) -> list[Utterance]:
-        for source in sources:
-            if source not in read:
-                read[source] = reader.read(source, mixture.clips, units.noise_db)
-        return [utterance for source in sources for utterance in read[source]]
-
+    paired = mixture.paired_data if mixture.paired else []
+    speech = mixture.speech_data if mixture.speech else []
+    # Only pairs need to know when words are said.
+    read = {
+        source: reader.read(source, mixture.clips, units.noise_db, words=source in paired)
+        for source in dict.fromkeys([*speech, *paired])
+    }
+    refuse_shared_ids(read)
     for kind in ("speech", "paired", "text"):
         if getattr(mixture, kind) and not getattr(mixture, f"{kind}_data"):
             raise ValueError(f"'{kind}' has a weight and no source; name one in {kind}_data, or set --{kind} 0")
-    texts = [text for source in mixture.text_data if mixture.text for text in read_texts(source, mixture.clips)]
+    sources = mixture.text_data if mixture.text else []
+    texts = [text for source in sources for text in read_texts(source, mixture.clips, words=mixture.text_words)]
     return JointData(
-        utterances(mixture.speech_data if mixture.speech else []),
-        utterances(mixture.paired_data if mixture.paired else []),
+        [utterance for source in speech for utterance in read[source]],
+        [utterance for source in paired for utterance in read[source]],
         [text.lower() for text in texts] if units.lowercase else texts,
     )
 
 
-def refuse_shared_utterances(data: JointData, tests: Mapping[str, Sequence[Utterance]]) -> None:
-    """Raises `ValueError` when a test holds the id of a clip that is trained on, or one of its texts."""
-    texts = set(data.text) | {utterance.text for utterance in data.utterances.values() if utterance.text}
+def refuse_shared_ids(read: Mapping[str, Sequence[Utterance]]) -> None:
+    """Raises `ValueError` when two corpora have a clip of one id, for clips are known by their ids."""
+    owner: dict[str, str] = {}
+    for source, utterances in read.items():
+        for utterance in utterances:
+            if owner.setdefault(utterance.id, source) != source:
+                raise ValueError(
+                    f"'{owner[utterance.id]}' and '{source}' both have a clip '{utterance.id}'; give each its own id"
+                )
+
+
+def refuse_shared_utterances(
+    data: JointData, tests: Mapping[str, Sequence[Utterance]], texts_too: bool = True
+) -> None:
+    """Raises `ValueError` when a test holds the id of a clip that is trained on, or, with `texts_too`, its text."""
+    known = set(data.text) | {utterance.text for utterance in data.utterances.values() if utterance.text}
+    texts = known if texts_too else set()
     for name, utterances in tests.items():
         shared = [utterance.id for utterance in utterances if utterance.id in data.utterances]
         shared += [utterance.id for utterance in utterances if utterance.text in texts]
         if shared:
             raise ValueError(
                 f"test '{name}' shares {len(shared)} clips or texts with the training data, first '{shared[0]}'; "
-                f"keep them apart, for instance by source@split"
+                f"keep them apart, for instance by source@split; --shared_texts allows the same texts in other clips"
             )
 
 
@@ -204,8 +233,9 @@ class JointTrainer(Trainer):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         prefix = "" if model.training else "eval_"
         for kind in KINDS[:2]:
-            mean, tokens = outputs[f"{kind}_loss"].nan_to_num().double(), outputs[f"{kind}_tokens"].double()
-            sums = torch.stack([mean * tokens, tokens])
+            tokens = outputs[f"{kind}_tokens"].double()  # a value for each device where they share a process
+            nats = outputs[f"{kind}_loss"].nan_to_num().double() * tokens
+            sums = torch.stack([nats.sum(), tokens.sum()])
             self._sums[prefix + kind] = sums + self._sums.get(prefix + kind, torch.zeros_like(sums))
         return (loss, outputs) if return_outputs else loss
 

@@ -229,7 +229,7 @@ def test_a_stream_of_a_data_set_has_ids(corpus_folder, tmp_path):
     recording = (corpus_folder / "audio/0.flac").read_bytes()
     rows = Dataset.from_dict({"audio": [{"bytes": recording, "path": "0.flac"}] * 2})
     rows.cast_column("audio", Audio(decode=False)).to_parquet(tmp_path / "train.parquet")
-    prepared, stream = (load_corpus(tmp_path, streaming=streaming) for streaming in (False, True))
+    prepared, stream = (load_corpus(tmp_path, streaming=streaming, audio=True) for streaming in (False, True))
     assert [row["id"] for row in stream] == list(prepared["id"]) and len({*prepared["id"]}) == 2
 
 

@@ -109,6 +109,9 @@ def test_texts_come_from_lines_and_from_corpora(corpus, tmp_path):
     lines.write_text("one\n\n two \nthree\n")
     assert list(read_texts(str(lines))) == ["one", "two", "three"]
     assert list(read_texts(str(lines), limit=1)) == ["one"]
+    assert read_texts(str(lines), words=1) == ["one", "two", "three"]
+    lines.write_text("a b c d e\nf\n")
+    assert read_texts(str(lines), words=2) == ["a b", "c d", "e", "f"]
     assert list(read_texts(str(corpus))) == ["text 0", "text 1", "text 2"]
     with pytest.raises(ValueError, match=r"no text in '.*empty.txt'"):
         (tmp_path / "empty.txt").write_text("\n")

@@ -169,6 +169,8 @@ def test_flash_attention_gets_positions_and_no_mask(monkeypatch, family):
     masks = given["attention_mask"]
     assert not [mask for mask in (masks.values() if isinstance(masks, dict) else [masks]) if mask is not None]
     assert given["position_ids"] is positions and given["use_cache"] is False
+    with pytest.raises(ValueError, match=r"flash_attention_2 keeps .* of one shared row apart, not of 2"):
+        model(tokens(5)[0][None].expand(2, -1), position_ids=positions.expand(2, -1))
 
 
 # --- generation ---

@@ -30,6 +30,7 @@ from speechzoo.training.sutlm_training import (
     make_joint_trainer,
     open_reader,
     read_joint_data,
+    refuse_shared_ids,
     refuse_shared_utterances,
     sequences_of,
 )
@@ -103,6 +104,23 @@ def test_a_test_shares_neither_clips_nor_texts_with_training(parts):
     refuse_shared_utterances(data, {"other": [replace(first, id="new", text="something else")]})
     with pytest.raises(ValueError, match=r"shares 1"):
         refuse_shared_utterances(JointData([], [], TEXTS), {"other": [replace(first, id="new")]})
+    refuse_shared_utterances(data, {"other": [replace(first, id="new")]}, texts_too=False)
+    with pytest.raises(ValueError, match=r"shares 1"):
+        refuse_shared_utterances(data, {"other": [first]}, texts_too=False)
+
+
+def test_two_corpora_do_not_share_an_id(parts):
+    _, _, _, data, _ = parts
+    with pytest.raises(ValueError, match=r"'a' and 'b' both have a clip"):
+        refuse_shared_ids({"a": data.speech, "b": data.speech[:1]})
+    refuse_shared_ids({"a": data.speech, "b": [replace(data.speech[0], id="other")]})
+
+
+def test_only_pairs_are_asked_for_words(parts):
+    units, mixture, reader, *_ = parts
+    unpaired = read_joint_data(reader, units, replace(mixture, paired_data=[], paired=0))
+    assert not any(utterance.words for utterance in unpaired.speech)
+    assert all(utterance.words for utterance in read_joint_data(reader, units, mixture).speech)
 
 
 def test_a_model_from_scratch_has_the_shape_and_other_weights(parts):
