@@ -11,6 +11,7 @@ A README marks where the table of `results/NAME.json` stands, and where that of 
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import starmap
 from pathlib import Path
 
 from ..evaluation.report import Measurement, Report, read_report
@@ -25,6 +26,7 @@ METRIC_LABELS = {
     "f1": "F1",
     "f1_gain": "F1 gain",
     "perplexity": "perplexity (lower is better)",
+    "pelm": "PELM (lower is better)",
 }
 
 _BLOCK = re.compile(r"<!-- (?P<name>(?:results|sweep):[\w.-]+) -->\n(?P<body>.*?)<!-- /(?P=name) -->", re.DOTALL)
@@ -129,11 +131,16 @@ def _provenance(report: Report) -> str:
     if report.wall_seconds:
         parts.append(f"{format_seconds(sum(report.wall_seconds.values()))} in all")
     if report.seeds:
-        parts.append("seeds " + ", ".join(f"{purpose} {seed}" for purpose, seed in sorted(report.seeds.items())))
+        parts.append("seeds " + ", ".join(starmap(_seed, sorted(report.seeds.items()))))
     if report.environment is not None:
         versions = report.environment.packages
         parts.append(", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if name in versions))
     return "; ".join(filter(None, [*parts, report.date[:10]])) + "."
+
+
+def _seed(purpose: str, seed: int) -> str:
+    """A seed with its purpose; where there are several, their purposes are numbered by them."""
+    return purpose.removeprefix("seed ") if purpose.endswith(f" {seed}") else f"{purpose} {seed}"
 
 
 def format_seconds(seconds: float) -> str:
