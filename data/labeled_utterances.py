@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
-from typing import Literal, get_args
+from typing import get_args
 
 from datasets import Dataset
 
+from ..modeling.modality_generation import Glue, Modality
 from ..processing.processing_sutlm import SUTLMProcessor
 from .corpora import load_corpus
 from .speech_text_mixing import Utterance
 
-InputModality = Literal["speech", "text"]
-Glue = Literal["start", "switch"]
+InputModality = Modality
 MODALITIES: tuple[InputModality, ...] = get_args(InputModality)
 
 

@@ -353,6 +353,10 @@ class MixedSequences(Dataset):
         """Indices belong to this epoch from now on, also in the workers of a loader."""
         self._epoch.fill_(epoch)
 
+    def __iter__(self) -> Iterator[dict[str, list[int]]]:
+        """The epoch that is set, in order."""
+        return map(self.__getitem__, range(self.size))
+
     def __getitem__(self, index: int) -> dict[str, list[int]]:
         """`input_ids` and `modality` of a sequence of the epoch that is set. Raises `IndexError` beyond its end."""
         return encode_spans(self.spans(index), self.processor)

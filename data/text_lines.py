@@ -24,7 +24,9 @@ def read_texts(source: str, limit: int | None = None, column: str = "text", word
     """
     name, _, split = source.partition("@")
     if name.endswith(".txt"):
-        texts = [line.strip() for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()]
+        texts: Sequence[str] = [
+            line.strip() for line in Path(name).read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
     elif name.startswith("hub:"):
         name, _, configuration = name.removeprefix("hub:").partition(":")
         texts = _column(load_dataset(name, configuration or None, split=split or "train"), column, source)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..data.speech_text_mixing import Alternation, Utterance
+from ..modeling.modality_generation import Glue
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_sutlm import SUTLMProcessor
 from ..processing.speech_units import Units
@@ -72,7 +73,7 @@ def attention_landing(
     processor: SUTLMProcessor,
     utterances: Sequence[Utterance],
     frame_rate: float,
-    glue: Literal["switch", "start"] = "switch",
+    glue: Glue = "switch",
 ) -> AttentionLanding:
     """Landing in every layer, with intervals over utterances, which are read one by one.
 
@@ -118,7 +119,7 @@ def landing_measurements(landing: AttentionLanding, **facts: Any) -> list[Measur
 
 
 def aligned_sequence(
-    utterance: Utterance, processor: SUTLMProcessor, frame_rate: float, glue: Literal["switch", "start"] = "switch"
+    utterance: Utterance, processor: SUTLMProcessor, frame_rate: float, glue: Glue = "switch"
 ) -> AlignedSequence:
     """The units and the text of an utterance. Words that share an event count as one.
 

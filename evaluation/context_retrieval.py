@@ -19,10 +19,12 @@ deduplicated units never repeat. These are our readings, as is that the end toke
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from ..modeling.modality_generation import Glue, Modality
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_sutlm import SUTLMProcessor
 from .continuation_scores import Floats, continuation_scores
@@ -53,7 +55,7 @@ class RetrievalSettings:
     """
 
     candidates: int | None = 10
-    glue: Literal["switch", "start"] = "switch"
+    glue: Glue = "switch"
     score_end: bool = False
     seed: int = 0
     share_caches: bool = True
@@ -185,9 +187,8 @@ def condition_scores(
     prompts = [processor.sequence(one, alternating=settings.glue == "switch", continue_with=into) for one in spans]
     start = processor.sequence([], continue_with=into)
     continuations = [continuation_tokens(processor, pair, condition, settings.score_end) for pair in pairs]
-    options = {"share_caches": settings.share_caches, "rows": settings.rows}
-    scores = continuation_scores(model, prompts, continuations, needed, **options)
-    alone = continuation_scores(model, [start], continuations, **options)[:, 0]
+    score = partial(continuation_scores, model, share_caches=settings.share_caches, rows=settings.rows)
+    scores, alone = score(prompts, continuations, needed), score([start], continuations)[:, 0]
     return scores, np.array([len(tokens) for tokens in continuations], dtype=np.float64), alone
 
 
@@ -215,7 +216,7 @@ def following_text_tokens(processor: SUTLMProcessor, before: str, after: str) ->
     return both[len(first) :] if both[: len(first)] == first else processor.text_tokens(after)
 
 
-def _modalities(condition: str) -> tuple[str, str]:
+def _modalities(condition: str) -> tuple[Modality, Modality]:
     if condition not in CONDITIONS:
         raise ValueError(f"there is no condition '{condition}'; choose {', '.join(CONDITIONS)}")
     return CONDITIONS[condition]

@@ -6,11 +6,12 @@ from itertools import accumulate
 from typing import Any
 
 from ..data.speech_text_mixing import Alternation, Utterance
+from ..modeling.modality_generation import Modality
 from ..processing.speech_units import deduplicate
 from ..processing.word_alignment import WordSpan
 
 # prompt2continuation: the modality of the prompt and that of the continuation, by the keys of both.
-CONDITIONS = {
+CONDITIONS: dict[str, tuple[Modality, Modality]] = {
     "u2u": ("speech", "speech"),
     "u2t": ("speech", "text"),
     "t2u": ("text", "speech"),

@@ -8,6 +8,7 @@ import torch
 
 from ..data.speech_text_mixing import Utterance
 from ..data.utterances import read_recordings
+from ..modeling.modality_generation import Glue
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_sutlm import SUTLMProcessor
 from .attention_landing import attention_landing, landing_measurements
@@ -34,7 +35,7 @@ class JointTest:
     model: SUTLMForCausalLM
     processor: SUTLMProcessor
     settings: RetrievalSettings
-    also: Sequence[str] = ()
+    also: Sequence[Glue] = ()
 
     def run(self, name: str, pairs: Sequence[PromptedPair], **facts: Any) -> list[Measurement]:
         """Rows called "`name`: u2t", and for other glues "`name`: u2t by start"; `facts` go into all."""
@@ -84,7 +85,7 @@ class ContinuationTest:
     judge: Judge
     transcriber: UnitTranscriber | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    also: Sequence[str] = ()
+    also: Sequence[Glue] = ()
 
     def run(self, name: str, pairs: Sequence[PromptedPair], **facts: Any) -> list[Measurement]:
         """Rows called "`name`: u2t"; `facts` go into all."""

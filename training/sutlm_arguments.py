@@ -94,7 +94,7 @@ class JointTestArguments:
         None, "column with the words of a clip that make its prompt; the first half where not given, our reading"
     )
     candidates: int = option(10, "how many continuations, or contexts, are told apart: the N of CRA")
-    glue: list[str] = option(
+    glue: list[Literal["switch", "start"]] = option(
         ["switch", "start"], "what stands between modalities: switch (<U2T>, <T2U>), start (<T_EN>, <U_EN>), or both"
     )
     test_seed: int = option(0, "of the candidates")

@@ -166,14 +166,18 @@ def assemble_joint_model(
         seed=seed,
         revision=revision,
         dtype=language_model.dtype,
-        trained_rows=language_model.trained_rows,
-        **processor.config_fields,
+        **_fields(language_model, processor),
     )
     return model, processor
 
 
+def _fields(language_model: JointModelArguments, processor: SUTLMProcessor) -> dict[str, Any]:
+    """What the configuration says beside the architecture."""
+    return {**processor.config_fields, "trained_rows": language_model.trained_rows}
+
+
 def _from_scratch(language_model: JointModelArguments, processor: SUTLMProcessor) -> SUTLMForCausalLM:
-    fields = processor.config_fields | {"trained_rows": language_model.trained_rows}
+    fields = _fields(language_model, processor)
     if language_model.preset:
         config = SUTLMConfig.preset(language_model.preset, vocab_size=processor.vocab_size, **fields)
     else:
@@ -271,7 +275,9 @@ def make_joint_trainer(
         args=arguments,
         data_collator=PackedCollator(pad_token_id=pad),
         train_dataset=rows(train.stream),
-        eval_dataset=list(rows(lambda: validation)) if validation is not None else None,
+        eval_dataset=None
+        if validation is None
+        else list(rows(lambda: map(validation.__getitem__, range(len(validation))))),
         processing_class=processor,
     )
     use_live_progress(trainer, items="rows")
