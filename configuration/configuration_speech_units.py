@@ -39,6 +39,9 @@ class SpeechUnitConfig(PreTrainedConfig):
     > The codebook
 
     clusters (`int`, defaults to 100): number of centroids, K.
+    averaging (`int`, defaults to 1):
+        Width in frames of the moving average of hidden states that are compared with centroids; odd, and 1 for none.
+        A small encoder's frames change faster than phones do; see `smoothing` for the same after the codebook.
     codebook_hash (`str`, *optional*): SHA-256 of the centroids; `None` before they are trained.
     smoothing (`int`, defaults to 1):
         Width in frames of the mode filter that comes before deduplication; odd, and 1 for none.
@@ -67,6 +70,7 @@ class SpeechUnitConfig(PreTrainedConfig):
     frame_rate: float = 50.0
 
     clusters: int = 100
+    averaging: int = 1
     codebook_hash: str | None = None
     smoothing: int = 1
 
@@ -88,8 +92,9 @@ class SpeechUnitConfig(PreTrainedConfig):
             raise ValueError(f"encoding is '{self.encoding}'; choose one of {', '.join(ENCODINGS)}")
         if self.clusters < 2:
             raise ValueError(f"clusters is {self.clusters}; give at least 2")
-        if self.smoothing < 1 or self.smoothing % 2 == 0:
-            raise ValueError(f"smoothing is {self.smoothing}; give an odd number of frames, 1 for none")
+        for name in ("averaging", "smoothing"):
+            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; give an odd number of frames, 1 for none")
         if self.frame_rate <= 0:
             raise ValueError(f"frame_rate is {self.frame_rate}; give the frames of a second")
 

@@ -57,6 +57,7 @@ def unit_facts(model: SpeechUnitModel, processor: SpeechUnitProcessor) -> dict[s
         "revision": config.audio_model_revision,
         "weights": config.audio_weights,
         "layer": config.layer,
+        "averaging": config.averaging,
         "codebook": config.codebook_hash,
         "encoding": config.encoding,
         "preprocessing": hashlib.sha256(extractor.encode()).hexdigest(),

@@ -36,6 +36,7 @@ from speechzoo.training.unit_codebook import CodebookSettings, convert_joblib, t
 
 TINY_ZOO = Path(__file__).parent / "configs" / "units_tiny_zoo.yaml"
 MEASURES = ("pnmi", "phone_purity", "cluster_purity", "units_per_second", "used_clusters", "inertia")
+DECIDE_UNITS = ("layer", "clusters", "averaging", "smoothing")
 
 
 @dataclass
@@ -47,6 +48,7 @@ class UnitArguments:
     audio_model_revision: str | None = option(None, "revision of the encoder")
     dtype: str = option("float32", "precision of the encoder, which belongs to the units")
     encoding: str = option("clip", "clip or window, for encoders with a fixed window")
+    averaging: int = option(1, "width in frames of the moving average of hidden states before the codebook")
     smoothing: int = option(1, "width in frames of the mode filter before deduplication")
     clusters: int = option(100, "number of centroids")
     joblib_codebook: Path | None = option(None, "convert this scikit-learn file in place of training")
@@ -117,7 +119,7 @@ def main() -> None:
         wall_seconds=watch.seconds,
         corpora=[describe(data.train_data, "training", train_rows), describe(data.test_data, "final test", test_rows)],
         backbones=[describe_encoder(kept)],
-        settings={**vars(training), "layer": units.layer, "clusters": units.clusters, "smoothing": units.smoothing},
+        settings={**vars(training), **{name: getattr(units, name) for name in DECIDE_UNITS}},
         limits=output.limits,
         paper="2310.08715",
     )
@@ -150,6 +152,7 @@ def trained(
         audio_model_revision=units.audio_model_revision,
         dtype=getattr(torch, units.dtype),
         encoding=units.encoding,
+        averaging=units.averaging,
         smoothing=units.smoothing,
     )
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -166,7 +169,13 @@ def trained(
     settings = CodebookSettings(
         units.clusters, training.seed, training.batch_frames, training.passes, training.clips_at_once
     )
-    facts = {"encoder": model.config.audio_weights, "layer": layer, "encoding": units.encoding, "ids": rows["id"][:3]}
+    facts = {
+        "encoder": model.config.audio_weights,
+        "layer": layer,
+        "encoding": units.encoding,
+        "averaging": units.averaging,
+        "ids": rows["id"][:3],
+    }
     centroids = train_codebook(len(rows), encode, settings, folder / "training" / f"layer_{layer}", facts)
     model.set_codebook(torch.from_numpy(centroids))
     return model, processor

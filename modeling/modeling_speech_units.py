@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -262,7 +263,7 @@ class SpeechUnitModel(FrozenBackbonesModel):
 
     @torch.no_grad()
     def encode(self, input_features: Tensor, input_features_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What layer `layer` says.
+        """What layer `layer` says, averaged over neighboring frames as the configuration has it.
 
         Args:
             input_features: samples [C, n], or log-mel [C, n, M]; for Whisper [C, M, n].
@@ -287,7 +288,8 @@ class SpeechUnitModel(FrozenBackbonesModel):
         finally:
             hook.remove()
         hidden_states = said[-1][:, : int(lengths.max())]
-        return hidden_states * frame_mask(lengths, hidden_states.shape[1])[..., None], lengths
+        valid = frame_mask(lengths, hidden_states.shape[1])[..., None]  # [C, F, 1]
+        return moving_average(hidden_states * valid, valid, config.averaging), lengths
 
     def _last_layer(self) -> nn.Module:
         """The Transformer layer whose output is kept: a norm that some encoders have behind it is not applied."""
@@ -332,6 +334,23 @@ class SpeechUnitModel(FrozenBackbonesModel):
         """Frame units of each clip, without padding; see `deduplicate` and `smooth` for what comes after."""
         found = self(input_features, input_features_mask)
         return [clip[:length].tolist() for clip, length in zip(found.units, found.lengths.tolist(), strict=True)]
+
+
+def moving_average(frames: Tensor, valid: Tensor, width: int) -> Tensor:
+    """Each frame becomes the mean of the valid ones among the `width` around it; zero where it is not valid itself.
+
+    Args:
+        frames: [C, F, D], zero where not valid.
+        valid: [C, F, 1].
+        width: odd; 1 changes nothing.
+    """
+    if width == 1:
+        return frames
+    sums, counts = (
+        functional.avg_pool1d(values.transpose(1, 2), width, 1, width // 2).transpose(1, 2)
+        for values in (frames, valid.to(frames.dtype))
+    )
+    return sums / counts.clamp(min=0.5 / width) * valid
 
 
 def _joined(clips: Sequence[SpeechUnitOutput]) -> SpeechUnitOutput:

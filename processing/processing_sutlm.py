@@ -43,7 +43,7 @@ SIGNS = (*START.values(), *SWITCH_TO.values())
 # What a unit model's units depend on.
 _DECIDES_UNITS = (
     *("audio_weights", "audio_dtype", "layer", "encoding", "frame_kernel", "frame_stride", "sampling_rate"),
-    *("codebook_hash", "smoothing"),
+    *("averaging", "codebook_hash", "smoothing"),
 )
 _FROM_THE_HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -92,7 +92,8 @@ class PretrainedUnits:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of what decides a unit: encoder weights, layer, precision, framing, codebook, chunks, smoothing."""
+        """SHA-256 of what decides a unit: encoder weights, layer, precision, framing, averaging, codebook, chunks,
+        smoothing."""
         decides = {name: getattr(self.model.config, name) for name in _DECIDES_UNITS}
         decides["chunk_seconds"] = self.processor.chunk_seconds
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -52,9 +52,12 @@ def alone(model, processor, clips):
 # ---- a batch changes nothing ----
 
 
-@pytest.mark.parametrize(("family", "encoding"), [*((family, "clip") for family in FAMILIES), ("whisper", "window")])
-def test_a_clip_has_its_units_in_any_batch(cases, family, encoding):
-    model, processor = cases(family, encoding=encoding)
+@pytest.mark.parametrize(
+    ("family", "encoding", "averaging"),
+    [*((family, "clip", 1) for family in FAMILIES), ("whisper", "window", 1), ("w2v-bert", "clip", 7)],
+)
+def test_a_clip_has_its_units_in_any_batch(cases, family, encoding, averaging):
+    model, processor = cases(family, encoding=encoding, averaging=averaging)
     expected = alone(model, processor, CLIPS)
     assert all(len(set(units)) > 3 for units in expected), "a constant would pass too"
     batch = features(processor, CLIPS)
@@ -65,10 +68,10 @@ def test_a_clip_has_its_units_in_any_batch(cases, family, encoding):
         assert model.extract(**pad_further(batch, processor, 24, garbage=3.0)) == expected
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_rounding_stays_far_inside_the_bound(cases, family):
+@pytest.mark.parametrize(("family", "averaging"), [*((family, 1) for family in FAMILIES), ("w2v-bert", 7)])
+def test_rounding_stays_far_inside_the_bound(cases, family, averaging):
     """The bound inside which a clip is encoded again is ten times what padding really does."""
-    model, processor = cases(family)
+    model, processor = cases(family, averaging=averaging)
     together, lengths = model.encode(**features(processor, CLIPS))
     for samples, padded, length in zip(CLIPS, together, lengths, strict=True):
         single = model.encode(**features(processor, [samples]))[0][0]
@@ -151,6 +154,19 @@ def test_units_are_the_nearest_centroids_of_that_layer(backbones, cases, family,
     frames = said[0][0].double().numpy()
     distances = ((frames[:, None] - model.codebook.centroids.double().numpy()) ** 2).sum(-1)
     assert model.extract(**batch)[0] == distances.argmin(-1).tolist()
+
+
+def test_frames_are_averaged_with_those_of_their_clip_alone(cases):
+    plain, processor = cases("w2v-bert")
+    model, _ = cases("w2v-bert", averaging=5)
+    batch = features(processor, CLIPS)
+    frames, lengths = plain.encode(**batch)
+    averaged, _ = model.encode(**batch)
+    for clip_frames, found, length in zip(frames, averaged, lengths.tolist(), strict=True):
+        for place in range(length):
+            expected = clip_frames[max(0, place - 2) : min(length, place + 3)].double().mean(0)
+            torch.testing.assert_close(found[place].double(), expected, rtol=1e-5, atol=1e-5)
+        assert not found[length:].any()
 
 
 def test_equal_distances_go_to_the_lower_index():
@@ -269,6 +285,7 @@ def test_a_random_codebook_is_not_saved(backbones, tmp_path):
         ({"layer": 13}, "layers 1 to 12"),
         ({"layer": 0}, "layers 1 to 12"),
         ({"smoothing": 4}, "odd"),
+        ({"averaging": 4}, "odd"),
         ({"clusters": 1}, "at least 2"),
         ({"encoding": "clips"}, "choose one of clip, window"),
         ({"frame_rate": 0.0}, "frames of a second"),
