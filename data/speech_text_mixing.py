@@ -20,6 +20,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -203,8 +204,9 @@ class Concatenation:
 class Alternation:
     """AST: an utterance said once, in turn as units and as text, changing where one word ends and the next begins.
 
-    The units of a span are those of the frames whose middle lies between the start of its first word and the end of
-    its last, cut before deduplication. Words that share one event, or shorter than a frame, stay with their neighbor.
+    The units of a span are those of the frames whose middle lies between the start of its first word and the start of
+    the next span's, cut before deduplication: a pause belongs to what comes before it, silence at the ends to the part
+    it stands in. Words that share one event, or shorter than a frame, stay with their neighbor.
 
     Args:
         frame_rate: frames a second of the units.
@@ -222,8 +224,11 @@ class Alternation:
         spoken = rng.random() < self.speech_first
         points = self._switch_points(len(groups), rng)
         frames, spans = item.units.expanded(), []
-        for first, last in zip([0, *points], [*points, len(groups)], strict=True):
-            spans.append(self._span(groups[first:last], frames, spoken, first == 0))
+        cuts = [0, *(self.frame(groups[point].start) for point in points), len(frames)]
+        parts = zip(pairwise([0, *points, len(groups)]), pairwise(cuts), strict=True)
+        for (first, last), (start, end) in parts:
+            words = " ".join(group.word for group in groups[first:last])
+            spans.append(_alternating_span(words, frames[start:end], spoken, first == 0))
             spoken = not spoken
         return spans
 
@@ -239,17 +244,14 @@ class Alternation:
     def _switch_points(self, groups: int, rng: random.Random) -> list[int]:
         return (self.switches.draw(groups, rng) or [rng.randrange(1, groups)]) if groups > 1 else []
 
-    def _span(self, groups: Sequence[WordSpan], frames: Sequence[int], spoken: bool, first: bool) -> Span:
-        words = " ".join(group.word for group in groups)
-        signs = START if first else SWITCH_TO
-        if not spoken:
-            return Span(signs["text"], words)
-        start, end = (self.frame(seconds) for seconds in (groups[0].start, groups[-1].end))
-        return Span(signs["speech"], words, deduplicate(frames[start:end]).units)
-
     def frame(self, seconds: float) -> int:
         """The first frame whose middle is not before; a millionth of a frame is rounding."""
         return max(0, math.ceil(round(seconds * self.frame_rate - 0.5, 6)))
+
+
+def _alternating_span(words: str, frames: Sequence[int], spoken: bool, first: bool) -> Span:
+    signs = START if first else SWITCH_TO
+    return Span(signs["speech"], words, deduplicate(frames).units) if spoken else Span(signs["text"], words)
 
 
 # --- the mixture ---

@@ -1,5 +1,6 @@
 """Mixed sequences: what each kind carries, where AST switches, which frames it cuts, shares, and exact resume."""
 
+import math
 import random
 from collections import Counter
 from itertools import groupby, pairwise
@@ -98,10 +99,10 @@ def test_each_kind_is_spelled_as_in_the_paper():
     every = SwitchesByCoin(1)
     spoken, written = (Alternation(RATE, every, share).draw(item, rng) for share in (1, 0))
     assert spans_of(spoken) == "<U_EN> 5 6 (how) <U2T> are <T2U> 8 9 (you)"
-    assert spans_of(written) == "<T_EN> how <T2U> 6 7 (are) <U2T> you"
+    assert spans_of(written) == "<T_EN> how <T2U> 6 7 8 (are) <U2T> you", "the pause after a word is spoken with it"
     assert encode_spans(written, PairsOfUnits()) == {
-        "input_ids": [2, 1104, 1111, 1119, 4, 10_708, 3, 1121, 1111, 1117, 0],
-        "modality": [2, 1, 1, 1, 2, 0, 2, 1, 1, 1, 2],
+        "input_ids": [2, 1104, 1111, 1119, 4, 10_708, 10_900, 3, 1121, 1111, 1117, 0],
+        "modality": [2, 1, 1, 1, 2, 0, 0, 2, 1, 1, 1, 2],
     }
 
 
@@ -117,7 +118,8 @@ def test_alternation_carries_a_sentence_once_and_cuts_its_frames_exactly(switche
             held = taken_from(groups, span.words)
             spoken = (spans[0].units is not None) == (number % 2 == 0)
             assert span.sign == (["<T_EN>", "<U_EN>"] if number == 0 else ["<U2T>", "<T2U>"])[spoken]
-            assert span.units == (frames_between(item, held[0].start, held[-1].end) if spoken else None) != []
+            start, end = held[0].start if number else 0, groups[0].start if groups else math.inf
+            assert span.units == (frames_between(item, start, end) if spoken else None) != []
         assert groups == []
 
 
@@ -141,15 +143,15 @@ def test_tokens_are_those_of_the_spans():
         assert [KINDS[kind] for kind in tokens["modality"]] == kinds
 
 
-def test_every_frame_between_words_without_pauses_is_spoken_once():
+def test_every_frame_is_spoken_once():
     """Spoken and written are exchanged and nothing else, so two sequences share the frames out between them."""
     edges = [0.013, 0.171, 0.33, 0.352, 0.61, 0.87]
-    words = tuple(WordSpan(f"w{n}", a, b) for n, (a, b) in enumerate(pairwise(edges)))
+    words = tuple(WordSpan(f"w{n}", a, b - 0.01 * (n % 3)) for n, (a, b) in enumerate(pairwise(edges)))
     item = Utterance("clip", deduplicate(range(44)), "", words)
     for seed in range(10):
         one, other = (Alternation(RATE, SwitchesByCoin(), share).draw(item, random.Random(seed)) for share in (0, 1))
         spoken = [unit for spans in zip(one, other, strict=True) for span in spans for unit in span.units or []]
-        assert spoken == list(range(1, 43)), "the middles of frames 1 to 42 are 0.03 to 0.85 s"
+        assert spoken == list(range(44)), "pauses, and silence at the ends, too"
 
 
 def test_words_beyond_the_last_frame_stay_with_those_before():
