@@ -7,7 +7,7 @@ utterances = reader.read("synthetic:whole-stories-train")
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,11 @@ from ..processing.audio_loading import load_audio
 from ..processing.processing_speech_units import SpeechUnitProcessor
 from ..processing.processing_sutlm import PretrainedUnits, SUTLMProcessor
 from ..processing.word_alignment import CTCAligner, WordSpan, read_textgrid, spans_of_timings
+from .aligned_words import align_corpus
 from .corpora import load_corpus
 from .extracted_units import extract_corpus, open_unit_store, read_units
 from .speech_text_mixing import Utterance
 from .timed_labels import timed_labels
-
-_ALIGNED = 256  # clips that are aligned together
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class UtteranceReader:
 
     Args:
         unit_model, processor: what makes units.
-        store_root: folder of the feature store, where the units of a clip are looked for first.
+        store_root: folder of the feature store, where units and times of words are looked for first.
         aligner: finds the words of corpora that have neither timings nor TextGrid files.
         textgrids: folder with a `<id>.TextGrid` for each clip, as the Montreal Forced Aligner writes them.
         text_column: the column of a corpus that holds what is said.
@@ -130,15 +129,8 @@ class UtteranceReader:
         if self.textgrids is not None:
             return {clip: read_textgrid(self.textgrids / f"{clip}.TextGrid") for clip in rows["id"]}
         if self.aligner is not None:
-            return dict(self._aligned(rows, self.aligner))
+            return align_corpus(self.aligner, rows, self.store_root, self.text_column)
         return {}
-
-    def _aligned(self, rows: Dataset, aligner: CTCAligner) -> Iterator[tuple[str, list[WordSpan]]]:
-        """A few clips at a time, for their recordings may be in memory."""
-        for start in range(0, len(rows), _ALIGNED):
-            part = rows.select(range(start, min(start + _ALIGNED, len(rows))))
-            texts = [text or "" for text in part[self.text_column]]
-            yield from zip(part["id"], aligner.align(list(part["audio"]), texts), strict=True)
 
 
 def read_recordings(source: str, clips: int | None = None) -> Dataset:

@@ -75,7 +75,8 @@ def main() -> None:
         test_data = {
             name: reader.read(source, tests.test_clips, units.noise_db) for name, source in tests.test_data.items()
         }
-        refuse_shared_utterances(data, test_data, not tests.shared_texts)
+        held_out = {**test_data, "validation": validation_data.speech if validation_data else []}
+        refuse_shared_utterances(data, held_out, not tests.shared_texts)
         pairs = {
             name: read_pairs(test_data[name], source, reader.frame_rate, tests.first_column)
             for name, source in tests.test_data.items()

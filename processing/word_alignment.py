@@ -101,7 +101,9 @@ class CTCAligner:
         model = AutoModelForCTC.from_pretrained(source, revision=revision).eval()
         return cls(model.to(device), AutoProcessor.from_pretrained(source, revision=revision))
 
-    def align(self, clips: Sequence[AudioSource], texts: Sequence[str], batch_size: int = 32) -> list[list[WordSpan]]:
+    def align(
+        self, clips: Sequence[AudioSource], texts: Sequence[str], batch_size: int = 32, strict: bool = True
+    ) -> list[list[WordSpan]]:
         """The words of each text, as spaces part them, with their times in the clip.
 
         Letters are written as the model's vocabulary has them, large or small. A word of which it knows no letter
@@ -110,31 +112,37 @@ class CTCAligner:
         Args:
             batch_size: how many clips are aligned at once. They are heard one by one, for padding changes what some
                 encoders say.
+            strict: refuse a clip that cannot be aligned; else there are no words for it.
 
         Raises:
-            ValueError: clips and texts differ in number, the model knows no letter of a text, or a clip has too few
-                frames for its text. The message gives the text.
+            ValueError: clips and texts differ in number; with `strict`, the model knows no letter of a text, or a clip
+                has too few frames for its text. The message gives the text.
         """
         if len(clips) != len(texts):
             raise ValueError(f"there are {len(clips)} clips but {len(texts)} texts; give one text a clip")
         spans: list[list[WordSpan]] = []
         for first in range(0, len(clips), batch_size):
             batch = slice(first, first + batch_size)
-            spans += self._align_batch(clips[batch], texts[batch])
+            spans += self._align_batch(clips[batch], texts[batch], strict)
         return spans
 
-    def _align_batch(self, clips: Sequence[AudioSource], texts: Sequence[str]) -> list[list[WordSpan]]:
+    def _align_batch(self, clips: Sequence[AudioSource], texts: Sequence[str], strict: bool) -> list[list[WordSpan]]:
         labels, words_of_labels = zip(*(self._labels(text) for text in texts), strict=True)
         rate = self.processor.feature_extractor.sampling_rate
         heard = [self._scores(load_audio(clip, rate)) for clip in clips]
         frames, lengths = (torch.tensor([len(item) for item in items]) for items in (heard, labels))
-        padded = pad_sequence([torch.tensor(ids) for ids in labels], batch_first=True)
+        padded = pad_sequence([torch.tensor(ids, dtype=torch.long) for ids in labels], batch_first=True)
         paths = ctc_viterbi(pad_sequence(heard, batch_first=True), frames, padded, lengths, self._blank)
-        spans = []
+        spans: list[list[WordSpan]] = []
         for path, count, text, words in zip(paths, frames.tolist(), texts, words_of_labels, strict=True):
-            if path[0] < 0:
-                raise ValueError(f"{count} frames are too few for the text '{text}'; is it what the clip says?")
-            spans.append(self._spans(text.split(), words, path[:count].tolist()))
+            problem = None
+            if not words:
+                problem = f"the model knows no letter of the text '{text}'; write it as the model was trained on"
+            elif path[0] < 0:
+                problem = f"{count} frames are too few for the text '{text}'; is it what the clip says?"
+            if problem and strict:
+                raise ValueError(problem)
+            spans.append([] if problem else self._spans(text.split(), words, path[:count].tolist()))
         return spans
 
     @property
@@ -170,8 +178,6 @@ class CTCAligner:
                 words.append(-1)
             ids += letters
             words += [number] * len(letters)
-        if not ids:
-            raise ValueError(f"the model knows no letter of the text '{text}'; write it as the model was trained on")
         return ids, words
 
     def _letters(self, word: str) -> list[int]:

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, Trainer, TrainingArguments
+from transformers.utils import logging
 
 from ..configuration.configuration_sutlm import SUTLMConfig
 from ..data.packed_batches import PackedCollator, PackedRows
@@ -42,6 +43,8 @@ from .sutlm_arguments import (
     ReadingArguments,
     UnitArguments,
 )
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,26 @@ def read_joint_data(reader: UtteranceReader, units: UnitArguments, mixture: Mixt
     texts = [text for source in sources for text in read_texts(source, mixture.clips, words=mixture.text_words)]
     return JointData(
         [utterance for source in speech for utterance in read[source]],
-        [utterance for source in paired for utterance in read[source]],
+        usable_pairs([utterance for source in paired for utterance in read[source]], mixture.alternating),
         [text.lower() for text in texts] if units.lowercase else texts,
     )
+
+
+def usable_pairs(utterances: Sequence[Utterance], alternating: float) -> list[Utterance]:
+    """Those with all that CST (a text) and AST (times of words) need; a warning tells of the others.
+
+    Args:
+        alternating: share of AST among pairs.
+
+    Raises `ValueError` where none is left of some.
+    """
+    kept = [one for one in utterances if (one.words or alternating == 0) and (one.text or alternating == 1)]
+    if left := {one.id for one in utterances} - {one.id for one in kept}:
+        told = f"{len(left)} of {len(utterances)} paired utterances lack a text or the times of its words"
+        if not kept:
+            raise ValueError(f"{told}; name an aligner or TextGrid files, or train on CST alone: --alternating 0")
+        logger.warning(f"{told} and are left out of the pairs, first '{min(left)}'")
+    return kept
 
 
 def refuse_shared_ids(read: Mapping[str, Sequence[Utterance]]) -> None:
@@ -138,7 +158,8 @@ def read_validation_data(reader: UtteranceReader, units: UnitArguments, mixture:
         for source in mixture.validation_data
         for utterance in reader.read(source, mixture.clips, units.noise_db)
     ]
-    return JointData(found, found, [utterance.text for utterance in found if utterance.text]) if found else None
+    pairs = usable_pairs(found, mixture.alternating) if mixture.paired else []
+    return JointData(found, pairs, [utterance.text for utterance in found if utterance.text]) if found else None
 
 
 def train_segmenter(units: UnitArguments, data: JointData, clusters: int) -> UnitSegmenter:

@@ -33,6 +33,7 @@ from speechzoo.training.sutlm_training import (
     refuse_shared_ids,
     refuse_shared_utterances,
     sequences_of,
+    usable_pairs,
 )
 
 CONFIGURATIONS = Path(__file__).parents[2] / "examples" / "configs"
@@ -92,6 +93,15 @@ def test_a_kind_with_a_weight_needs_a_source(parts):
     with pytest.raises(ValueError, match=r"'paired' has a weight and no source.*--paired 0"):
         read_joint_data(reader, units, replace(mixture, paired_data=[]))
     assert read_joint_data(reader, units, replace(mixture, paired_data=[], paired=0)).paired == []
+
+
+def test_pairs_have_what_their_sequences_are_made_of(parts):
+    whole = parts[3].paired[0]
+    silent, wordless = replace(whole, id="silent", words=()), replace(whole, id="wordless", text="")
+    for share, expected in ((0, [whole, silent]), (0.5, [whole]), (1, [whole, wordless])):
+        assert usable_pairs([whole, silent, wordless], share) == expected
+    with pytest.raises(ValueError, match=r"1 of 1 paired utterances lack.*--alternating 0"):
+        usable_pairs([silent], 0.5)
 
 
 def test_a_test_shares_neither_clips_nor_texts_with_training(parts):
