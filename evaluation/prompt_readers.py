@@ -1,0 +1,290 @@
+"""Few-shot prompts made of texts and clips, and the systems that read them: speech, text, or units of speech.
+
+A prompt is the same for every system; what differs is what a reader puts where a clip stands. Shapes: T tokens or
+speech embeddings of a part, A speech embeddings of a clip, D width of the LLM.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..modeling.modeling_sutlm import SUTLMForCausalLM
+from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
+from ..processing.processing_sutlm import SUTLMProcessor
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One utterance of a prompt. Two are equal where id, text, and whether there is audio agree.
+
+    id: names the utterance, wherever it occurs.
+    text: what is said.
+    audio: whatever `load_audio` takes, samples alone being at the processor's rate. Without it, every reader reads
+        the text.
+    """
+
+    id: str
+    text: str
+    audio: Any = None
+
+    @property
+    def is_spoken(self) -> bool:
+        return self.audio is not None
+
+    @property
+    def _identity(self) -> tuple[str, str, bool]:
+        return self.id, self.text, self.is_spoken
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Clip) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+
+Segment: TypeAlias = str | Clip
+
+
+@dataclass(frozen=True)
+class FewShotPrompt:
+    """What is read before an answer: an instruction and demonstrations, then a query.
+
+    Prompts whose `demonstrations` are equal are read together. The query ends where the answer begins. Special tokens
+    are written out in the texts; readers add none.
+    """
+
+    demonstrations: tuple[Segment, ...]
+    query: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        if not self.query:
+            raise ValueError("a prompt has no query; it holds at least what stands before the answer")
+
+
+class PromptReader(Protocol):
+    """A language model, and what it reads where a prompt has a clip.
+
+    name: in reports. language_model: scores answers, a causal LM or an encoder-decoder, which takes `inputs_embeds`.
+    """
+
+    name: str
+    language_model: PreTrainedModel
+    tokenizer: Any
+
+    def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
+        """[T, D] for each part: all demonstrations of a prompt, or its query.
+
+        Adjacent texts of a part are tokenized as one, and no token crosses two parts, so that demonstrations and query
+        are the same apart and together.
+        """
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Tokens of answers, of any shape -> [..., D]."""
+
+    def answer_tokens(self, label: str, after: str = "") -> list[int]:
+        """The tokens that a label adds behind `after`, the text that the query ends in.
+
+        A label is written as in the demonstrations, with its leading space, and with what ends it if that is scored.
+        """
+
+
+class TextPromptReader:
+    """A language model that reads clips as text: as what is said, or as what a recognizer heard.
+
+    Args:
+        language_model: a causal LM or an encoder-decoder.
+        tokenizer: of that model.
+        transcripts: of clips with audio, by their id; what is said where not given.
+        name: in reports.
+
+    Raises `ValueError` when reading a clip with audio that has no transcript.
+    """
+
+    def __init__(
+        self,
+        language_model: PreTrainedModel,
+        tokenizer: Any,
+        transcripts: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.language_model, self.tokenizer, self.transcripts = language_model.eval(), tokenizer, transcripts
+        self.name = name or ("text" if transcripts is None else "cascade")
+
+    def _text(self, segment: Segment) -> str:
+        if isinstance(segment, str):
+            return segment
+        if self.transcripts is None or not segment.is_spoken:
+            return segment.text
+        return _known(self.transcripts, segment, "transcript")
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @torch.no_grad()
+    def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
+        return [_embedded(self, self._tokens("".join(map(self._text, part)))) for part in segments]
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        return self.language_model.get_input_embeddings()(tokens)
+
+    def answer_tokens(self, label: str, after: str = "") -> list[int]:
+        return _added_tokens(self._tokens, label, after)
+
+
+class SpeechPromptReader:
+    """A model with a projector between a speech encoder and a language model, which hears clips.
+
+    Args:
+        model, processor: of the same kind.
+        name: in reports.
+        batch_size: clips encoded together.
+        remembered: embeddings of so many clips are kept, for clips come back as neighbors of other queries. After
+            training the model, make a new reader.
+
+    Raises `AudioError` when reading a clip that cannot be used, and `ValueError` when reading a text that holds the
+    placeholder of speech.
+    """
+
+    def __init__(
+        self,
+        model: SpeechTextAdapterForConditionalGeneration,
+        processor: SpeechTextAdapterProcessor,
+        name: str = "speech",
+        batch_size: int = 8,
+        remembered: int = 1024,
+    ) -> None:
+        self.model, self.processor, self.name = model.eval(), processor, name
+        self.language_model, self.tokenizer = model.model.language_model, processor.tokenizer
+        self.batch_size, self.remembered = batch_size, remembered
+        self._heard: dict[Clip, Tensor] = {}
+
+    def _text(self, segment: Segment) -> str:
+        if isinstance(segment, str):
+            return segment
+        return self.processor.audio_token if segment.is_spoken else segment.text
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    @torch.no_grad()
+    def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
+        spoken = [[one for one in part if isinstance(one, Clip) and one.is_spoken] for part in segments]
+        speech = self._hear([clip for clips in spoken for clip in clips])
+        return [
+            self._merged("".join(map(self._text, part)), [speech[clip] for clip in clips])
+            for part, clips in zip(segments, spoken, strict=True)
+        ]
+
+    def _merged(self, text: str, speech: list[Tensor]) -> Tensor:
+        """[T, D]: the text, with a clip [A, D] where each placeholder stands."""
+        tokens = torch.tensor(self._tokens(text), dtype=torch.long, device=self.language_model.device)
+        places = (tokens == self.processor.audio_token_id).nonzero()[:, 0].tolist()
+        if len(places) != len(speech):
+            raise ValueError(f"a text holds {self.processor.audio_token}, which stands for clips; remove it: {text!r}")
+        before, *behind = (self.embed_tokens(run) for run in _between(tokens, places))
+        return torch.cat([before, *(piece for pair in zip(speech, behind, strict=True) for piece in pair)])
+
+    def _hear(self, clips: Iterable[Clip]) -> dict[Clip, Tensor]:
+        """Embeddings [A, D] of clips, new ones in batches; the oldest of too many are forgotten."""
+        wanted = list(dict.fromkeys(clips))
+        new = [clip for clip in wanted if clip not in self._heard]
+        for start in range(0, len(new), self.batch_size):
+            self._heard |= self._encoded(new[start : start + self.batch_size])
+        found = {clip: self._heard[clip] for clip in wanted}
+        for clip in list(self._heard)[: max(0, len(self._heard) - self.remembered)]:
+            del self._heard[clip]
+        return found
+
+    def _encoded(self, clips: list[Clip]) -> dict[Clip, Tensor]:
+        samples = [self.processor.load(clip.audio, name=clip.id) for clip in clips]
+        inputs = self.processor([self.processor.audio_token] * len(clips), samples, return_tensors="pt")
+        inputs = inputs.to(self.model.device)
+        counts = (inputs.pop("input_ids") == self.processor.audio_token_id).sum(1).tolist()
+        inputs.pop("attention_mask")
+        embeddings = self.model.model.get_audio_features(**inputs, return_dict=True).pooler_output
+        return dict(zip(clips, embeddings.split(counts), strict=True))
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        return self.language_model.get_input_embeddings()(tokens)
+
+    def answer_tokens(self, label: str, after: str = "") -> list[int]:
+        return _added_tokens(self._tokens, label, after)
+
+
+class UnitPromptReader:
+    """A joint language model of text and speech units, which reads clips as units.
+
+    Every run of text begins with `<T_EN>` and every run of units with `<U_EN>`, as between two renderings of one
+    sentence; a query that ends in speech is continued in text. Our reading: the paper has no prompts with examples.
+
+    Args:
+        model, processor: of the same kind.
+        utterances: deduplicated units of clips with audio, by their id.
+        name: in reports.
+
+    Raises `ValueError` when reading a clip with audio that has no units, and for a text that spells a special token.
+    """
+
+    def __init__(
+        self,
+        model: SUTLMForCausalLM,
+        processor: SUTLMProcessor,
+        utterances: Mapping[str, Sequence[int]],
+        name: str = "units",
+    ) -> None:
+        self.language_model, self.processor, self.utterances = model.eval(), processor, utterances
+        self.tokenizer, self.name = processor.tokenizer, name
+
+    def _span(self, segment: Segment) -> tuple[str, Any]:
+        if isinstance(segment, Clip) and segment.is_spoken:
+            return "speech", _known(self.utterances, segment, "units")
+        return "text", segment if isinstance(segment, str) else segment.text
+
+    def _tokens(self, part: tuple[Segment, ...]) -> list[int]:
+        spans: list[tuple[str, Any]] = []
+        for kind, run in groupby(map(self._span, part), lambda span: span[0]):
+            contents = [content for _, content in run]
+            spans += [("text", "".join(contents))] if kind == "text" else [(kind, content) for content in contents]
+        return self.processor.sequence(spans, continue_with="text") if spans else []
+
+    @torch.no_grad()
+    def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
+        return [_embedded(self, self._tokens(part)) for part in segments]
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        return self.language_model.model.embed(tokens)
+
+    def answer_tokens(self, label: str, after: str = "") -> list[int]:
+        return _added_tokens(self.processor.text_tokens, label, after)
+
+
+def _embedded(reader: PromptReader, tokens: list[int]) -> Tensor:
+    return reader.embed_tokens(torch.tensor(tokens, dtype=torch.long, device=reader.language_model.device))
+
+
+def _between(tokens: Tensor, places: list[int]) -> list[Tensor]:
+    """The runs of tokens [T] before, between and behind the places, which belong to none; some may be empty."""
+    first, *others = tokens.tensor_split(places)
+    return [first, *(run[1:] for run in others)]
+
+
+def _known(contents: Mapping[str, Any], clip: Clip, kind: str) -> Any:
+    if clip.id not in contents:
+        raise ValueError(f"clip '{clip.id}' has no {kind}; make them for every clip of the prompts")
+    return contents[clip.id]
+
+
+def _added_tokens(tokenize: Callable[[str], list[int]], label: str, after: str) -> list[int]:
+    """What a text's tokens grow by when the label is appended; the label's own where the two would merge.
+
+    Alone, a label is not always what it is in a text: many tokenizers put a space of their own before the first word.
+    """
+    before, whole = tokenize(after), tokenize(after + label)
+    added = whole[len(before) :] if whole[: len(before)] == before else []
+    return added or tokenize(label)
