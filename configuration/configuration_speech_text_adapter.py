@@ -1,98 +1,38 @@
 """Configuration of SLM (arXiv 2310.00230): a frozen speech encoder, a trained adapter and a frozen LLM."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from transformers import AutoConfig, PreTrainedConfig
-
-from .strict_keys import backbone_architecture, refuse_unknown_keys
+from .configuration_speech_text_composite import SpeechTextCompositeConfig
 
 REDUCTIONS = ("discard", "stack", "convolution", "average")
-ENCODINGS = ("clip", "window")
-QUANTIZATIONS = ("8bit", "4bit")
 
 
-class SpeechTextAdapterConfig(PreTrainedConfig):
+class SpeechTextAdapterConfig(SpeechTextCompositeConfig):
     """Configuration of `SpeechTextAdapterModel` and `SpeechTextAdapterForConditionalGeneration`.
 
-    > The two backbones
-
-    audio_config, text_config (`dict` or `PreTrainedConfig`):
-        Architectures of the speech encoder and of the LLM; any model type that transformers knows. An LLM that is not
-        trained runs without dropout, so its dropout rates are set to zero here.
-    audio_model_id, text_model_id (`str`, *optional*):
-        Hub id or folder from which the frozen weights are loaded. `None` means that the checkpoint holds them itself.
-    audio_model_revision, text_model_revision (`str`, *optional*):
-        Commit of the Hub repository, or for a folder the SHA-256 of its weights.
-
-    > How the speech encoder is run
-
-    encoding (`"clip"` or `"window"`, defaults to `"clip"`):
-        For encoders with a fixed window (Whisper, 30 s): `"clip"` encodes a clip at its own length, which is faster;
-        `"window"` pads to the whole window as in pre-training and crops the result. Others are always run per clip.
-    frame_kernel, frame_stride (`int`):
-        `F = (n - frame_kernel) // frame_stride + 1` encoder frames come from n extracted features (samples or mel
-        frames). `from_backbones` asks the encoder for both.
+    Backbones, how they are run and held, and what of them is trained: see `SpeechTextCompositeConfig`.
 
     > The adapter (section 3 of the paper; width, heads and feed-forward size are our reading)
 
     reduction (`"discard"`, `"stack"`, `"convolution"` or `"average"`, defaults to `"discard"`):
         How the frame rate is reduced: keep one of `reduction_ratio` frames as the paper does, concatenate them,
         convolve with that stride, or average them.
-    reduction_ratio (`int`, defaults to 4): 1, 2, 4 or 8 frames become one speech embedding.
     random_phase (`bool`, defaults to `False`):
         With `"discard"`, keep a random frame of each group while training, the first one otherwise.
     adapter_layers (`int`, defaults to 2): number of Transformer layers.
     adapter_width (`int`, *optional*): width of the layers; that of the speech encoder by default.
     adapter_heads (`int`, defaults to 4), adapter_feed_forward_ratio (`int`, defaults to 4), adapter_dropout (`float`).
 
-    > What is trained
-
-    unfrozen (`list[str]`, *optional*):
-        Regular expressions matched against the start of backbone parameter names, for instance `"audio_tower"` or
-        `r"audio_tower\\.encoder\\.layers\\.(2|3)\\."`. What they match is trained and saved with the adapter.
-
-    lora_modules (`list[str]`, *optional*):
-        Regular expressions, each of which matches whole names of linear layers in one backbone, with whose name,
-        `language_model` or `audio_tower`, it begins: for instance
-        `r"language_model\\..*\\.(q_proj|v_proj)"`. These layers get LoRA (arXiv 2106.09685), which is trained and
-        saved with the adapter.
-    lora_rank (`int`, defaults to 8), lora_alpha (`float`, defaults to 16.0), lora_dropout (`float`, defaults to 0.0):
-        Its rank r, the numerator of its scale alpha / r, and the dropout before it.
-    lora_seed (`int`, defaults to 0): seed of its first weights.
-
-    > How the LLM is held
-
-    quantization (`"8bit"` or `"4bit"`, *optional*):
-        Its linear layers in LLM.int8 or in 4-bit NormalFloat with double quantization, by bitsandbytes; its embeddings
-        and everything else stay as they are.
-
-    > How text and speech meet
-
-    audio_token_id (`int`): id of the placeholder that stands for one speech embedding. It may lie outside the
-        LLM's vocabulary, whose table is not enlarged.
-    linear_head (`bool`, defaults to `False`):
-        The LLM's logits are its output embedding applied to its last hidden state and nothing else, so that the loss
-        may skip the logits. `from_backbones` finds out by asking the LLM.
-
     Raises `ValueError` for unknown keys and for values outside the lists above.
     """
 
     model_type = "speech_text_adapter"
-    sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}
-
-    audio_config: Any = None
-    text_config: Any = None
-    audio_model_id: str | None = None
-    audio_model_revision: str | None = None
-    text_model_id: str | None = None
-    text_model_revision: str | None = None
-
-    encoding: Literal["clip", "window"] = "clip"
-    frame_kernel: int = 400
-    frame_stride: int = 320
+    bridge_fields: ClassVar[tuple[str, ...]] = (
+        *("reduction", "adapter_layers", "adapter_width", "adapter_heads"),
+        "adapter_feed_forward_ratio",
+    )
 
     reduction: Literal["discard", "stack", "convolution", "average"] = "discard"
-    reduction_ratio: int = 4
     random_phase: bool = False
     adapter_layers: int = 2
     adapter_width: int | None = None
@@ -100,85 +40,18 @@ class SpeechTextAdapterConfig(PreTrainedConfig):
     adapter_feed_forward_ratio: int = 4
     adapter_dropout: float = 0.0
 
-    unfrozen: list[str] | None = None
-    lora_modules: list[str] | None = None
-    lora_rank: int = 8
-    lora_alpha: float = 16.0
-    lora_dropout: float = 0.0
-    lora_seed: int = 0
-
-    quantization: Literal["8bit", "4bit"] | None = None
-
-    audio_token_id: int = 3
-    linear_head: bool = False
-
-    initializer_range: float = 0.02
-    # Copies of the LLM's, where transformers' generation and Trainer look for them.
-    hidden_size: int | None = None
-    vocab_size: int | None = None
-    bos_token_id: int | list[int] | None = None
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
-    tie_word_embeddings: bool = False
-
     def __post_init__(self, **kwargs: Any) -> None:
-        refuse_unknown_keys(self, kwargs)
-        self.audio_config = backbone_architecture(self.audio_config, "wav2vec2")
-        self.text_config = backbone_architecture(self.text_config, "llama")
         super().__post_init__(**kwargs)
-        self._check_values()
         if self.adapter_width is None:
             self.adapter_width = self.audio_config.hidden_size
-        if not self._starts("language_model", self.unfrozen):
-            self.text_config = _without_dropout(self.text_config)
-        if self._starts("audio_tower", self.lora_modules) and not self._starts("audio_tower", self.unfrozen):
-            self.audio_config = _without_dropout(self.audio_config)
-        self.is_encoder_decoder = bool(self.text_config.is_encoder_decoder)
-        self.hidden_size = self.text_config.hidden_size
-        self.vocab_size = self.text_config.vocab_size
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            if getattr(self, name) is None:
-                setattr(self, name, getattr(self.text_config, name, None))
-
-    @staticmethod
-    def _starts(part: str, patterns: list[str] | None) -> bool:
-        return any(pattern.startswith(part) for pattern in patterns or ())
 
     def _check_values(self) -> None:
+        super()._check_values()
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"reduction is '{self.reduction}'; choose one of {', '.join(REDUCTIONS)}")
-        if self.encoding not in ENCODINGS:
-            raise ValueError(f"encoding is '{self.encoding}'; choose one of {', '.join(ENCODINGS)}")
-        for pattern in self.lora_modules or ():
-            if not pattern.startswith(("audio_tower", "language_model")):
-                raise ValueError(f"LoRA pattern '{pattern}' has to begin with audio_tower or language_model")
-        if self.quantization not in (None, *QUANTIZATIONS):
-            raise ValueError(f"quantization is '{self.quantization}'; choose {' or '.join(QUANTIZATIONS)}, or None")
-        if self.reduction_ratio not in (1, 2, 4, 8):
-            raise ValueError(f"reduction_ratio is {self.reduction_ratio}; choose 1, 2, 4 or 8")
-        for name, least in (("adapter_layers", 0), ("adapter_heads", 1), ("frame_stride", 1), ("lora_rank", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least {least}")
+        self._check_least(adapter_layers=0, adapter_heads=1)
         if self.random_phase and self.reduction != "discard":
             raise ValueError(f"random_phase belongs to reduction 'discard', not to '{self.reduction}'")
-
-
-def _without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy of `config` whose dropout rates are zero: a frozen model must stay in `train()` for checkpointing.
-
-    Of a speech encoder SpecAugment too, whose mask embedding would stay random.
-    """
-    values = config.to_dict()
-    rates: dict[str, Any] = {
-        name: 0.0 for name, value in values.items() if "drop" in name and isinstance(value, float) and value > 0
-    }
-    if values.get("apply_spec_augment"):
-        rates["apply_spec_augment"] = False
-    if not rates:
-        return config
-    quiet = type(config).from_dict({**values, **rates})
-    quiet._attn_implementation = config._attn_implementation
-    return quiet
 
 
 __all__ = ["SpeechTextAdapterConfig"]

@@ -16,16 +16,14 @@ from transformers.feature_extraction_utils import BatchFeature
 
 from ..modeling.modeling_frozen_backbones import fingerprint_tensors
 from ..modeling.modeling_lora import is_lora
-from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..modeling.modeling_speech_text_generation import SpeechTextForConditionalGeneration
 from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .feature_store import FeatureStore
 
 KEY = "features"  # the column that holds a clip's key
 
 
-def encoder_facts(
-    model: SpeechTextAdapterForConditionalGeneration, processor: SpeechTextAdapterProcessor
-) -> dict[str, Any]:
+def encoder_facts(model: SpeechTextForConditionalGeneration, processor: SpeechTextAdapterProcessor) -> dict[str, Any]:
     """Everything that decides what the frozen encoder says of a clip."""
     config = model.config
     extractor = processor.feature_extractor.to_json_string()
@@ -42,7 +40,7 @@ def encoder_facts(
 
 
 def encode_corpus(
-    model: SpeechTextAdapterForConditionalGeneration,
+    model: SpeechTextForConditionalGeneration,
     processor: SpeechTextAdapterProcessor,
     examples: Dataset,
     store: FeatureStore,
@@ -98,7 +96,7 @@ class _Prepare:
 
 @torch.no_grad()
 def _shards(
-    model: SpeechTextAdapterForConditionalGeneration, batches: Any, keys: dict[str, str], shard_clips: int
+    model: SpeechTextForConditionalGeneration, batches: Any, keys: dict[str, str], shard_clips: int
 ) -> Iterator[dict[str, list[np.ndarray]]]:
     """Groups of encoded clips; `keys` is filled with the key of every clip seen."""
     pending: dict[str, list[np.ndarray]] = {}
@@ -126,7 +124,7 @@ def _gather(keys: dict[str, str]) -> list[dict[str, str]]:
 
 
 def open_store(
-    root: Path, model: SpeechTextAdapterForConditionalGeneration, processor: SpeechTextAdapterProcessor
+    root: Path, model: SpeechTextForConditionalGeneration, processor: SpeechTextAdapterProcessor
 ) -> FeatureStore:
     """The store of this encoder and this preprocessing."""
     return FeatureStore(root, encoder_facts(model, processor))

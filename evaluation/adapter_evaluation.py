@@ -11,7 +11,8 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..data.speech_text_collator import SpeechTextCollator
-from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..data.written_answers import written_answers
+from ..modeling.modeling_speech_text_generation import SpeechTextForConditionalGeneration
 from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .intervals import Interval, mean_interval, ratio_interval
 from .report import Measurement
@@ -39,7 +40,7 @@ class Decoding:
 
 
 def answer_speech(
-    model: SpeechTextAdapterForConditionalGeneration,
+    model: SpeechTextForConditionalGeneration,
     processor: SpeechTextAdapterProcessor,
     examples: Dataset,
     decoding: Decoding,
@@ -84,7 +85,7 @@ def _spelling(
 
 
 def answer_gold_text(
-    model: SpeechTextAdapterForConditionalGeneration,
+    model: SpeechTextForConditionalGeneration,
     processor: SpeechTextAdapterProcessor,
     examples: Dataset,
     decoding: Decoding,
@@ -93,9 +94,8 @@ def answer_gold_text(
     return answer_texts(model, processor, examples, examples["transcript"], decoding)
 
 
-@torch.no_grad()
 def answer_texts(
-    model: SpeechTextAdapterForConditionalGeneration,
+    model: SpeechTextForConditionalGeneration,
     processor: SpeechTextAdapterProcessor,
     examples: Dataset,
     texts: Sequence[str],
@@ -104,21 +104,7 @@ def answer_texts(
     """What the LLM answers when `texts` stand where the speech of the examples would."""
     rows = zip(examples["task"], examples["context"], texts, strict=True)
     prompts = [processor.prompt(task, context).replace(processor.audio_token, text) for task, context, text in rows]
-    answers = [""] * len(prompts)
-    for batch in decoding.batches([len(prompt) for prompt in prompts]):
-        inputs = processor.tokenizer(
-            [prompts[index] for index in batch],
-            add_special_tokens=False,
-            padding=True,
-            return_token_type_ids=False,
-            return_tensors="pt",
-        )
-        generated = model.model.language_model.generate(
-            **inputs.to(model.device), max_new_tokens=decoding.max_new_tokens, do_sample=False
-        )
-        for index, answer in zip(batch, processor.decode_answers(generated, inputs["input_ids"]), strict=True):
-            answers[index] = answer
-    return answers
+    return written_answers(model, processor, prompts, decoding.max_new_tokens, decoding.batch_size)
 
 
 def measure(

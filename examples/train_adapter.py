@@ -15,26 +15,8 @@ from pathlib import Path
 from transformers import set_seed
 
 from speechzoo.data.speech_text_collator import SpeechTextCollator
-from speechzoo.evaluation.adapter_evaluation import Decoding
-from speechzoo.evaluation.adapter_report import (
-    FinalTest,
-    Stopwatch,
-    check_plan,
-    count_parameters,
-    describe_backbones,
-    describe_corpus,
-    first_clips,
-    missed_bars,
-    side_by_side,
-    tuning_settings,
-)
-from speechzoo.evaluation.cascade import load_recognizer
-from speechzoo.evaluation.learning_curve import plot_learning_curve
-from speechzoo.evaluation.reload_check import reloads_equal
-from speechzoo.evaluation.report import Report, environment, training_history, write_report
-from speechzoo.hub_cards.model_card import write_model_card
-from speechzoo.hub_cards.publishing import publish
-from speechzoo.hub_cards.result_tables import measurement_table
+from speechzoo.evaluation.adapter_report import Stopwatch, check_plan, first_clips
+from speechzoo.hub_cards.speech_text_run import SpeechTextRun
 from speechzoo.training.adapter_arguments import (
     AdapterArguments,
     BackboneArguments,
@@ -94,48 +76,16 @@ def main() -> None:
     if not trainer.is_world_process_zero():
         return
 
-    model.save_pretrained(output.output_dir)
-    processor.save_pretrained(output.output_dir)
-    final_test = FinalTest(
-        model,
-        processor,
-        Decoding(output.test_batch_size, output.max_new_tokens),
-        data.metrics,
+    SpeechTextRun(
+        trainer,
+        data,
+        output,
         train_examples,
-        output.examples,
-        load_recognizer(output.cascade_model) if output.cascade_model else None,
-    )
-    with watch("final test"):
-        for name, examples in tests.items():
-            final_test.run(name, examples)
-    with watch("reload"):
-        batch = SpeechTextCollator(processor)([train_examples[index] for index in range(min(4, len(train_examples)))])
-        if not reloads_equal(model, dict(batch), output.output_dir):
-            raise SystemExit(f"'{output.output_dir}' gives other logits after loading; the checkpoint is not sound")
-
-    report = Report(
-        title=output.card_title,
-        system=model.config.model_type,
-        description=output.card_description,
+        validation_examples,
+        tests,
         command=as_command(),
-        seeds={"training": optimization.seed},
-        environment=environment(),
-        measurements=final_test.measurements,
-        examples=final_test.shown,
-        history=training_history(trainer.state.log_history),
-        wall_seconds=watch.seconds,
-        parameters=count_parameters(model),
-        limits=output.limits,
-        corpora=[
-            describe_corpus(name, role, rows, data.data_license)
-            for name, role, rows in (
-                (", ".join(data.train_data), "training", train_examples),
-                (", ".join(data.validation_data), "choosing settings", validation_examples),
-                *((name, "final test", rows) for name, rows in tests.items()),
-            )
-            if rows is not None
-        ],
-        backbones=describe_backbones(model),
+        seed=optimization.seed,
+        paper="2310.00230",
         settings={
             "reduction": adapter.reduction,
             "reduction_ratio": adapter.reduction_ratio,
@@ -144,30 +94,9 @@ def main() -> None:
             "batch_size": optimization.batch_size,
             "learning_rate": optimization.learning_rate,
             "bf16": arguments.bf16,
-            **tuning_settings(model.config),
         },
-        paper="2310.00230",
-        license=output.card_license,
-        language=output.card_language,
-        learning_curve="learning_curve.png",
-        prompts=data.prompts,
-    )
-    report = write_report(output.output_dir / "report.json", report)
-    plot_learning_curve(output.output_dir / "learning_curve.png", report.history, output.card_title)
-    write_model_card(output.output_dir, output.push_to_hub or output.output_dir.name, report)
-    if output.results_file:
-        write_report(output.results_file, report)
-
-    print(side_by_side(report.examples), "\n")
-    print(measurement_table(report.measurements), "\n")
-    share = report.parameters.share if report.parameters else 0.0
-    print(f"trained {share:.2%} of the parameters; checkpoint, report and card are in {output.output_dir}")
-    print(f"reloaded in a fresh process with equal logits; seconds by phase: {watch.seconds}")
-    if output.push_to_hub:
-        curve = output.output_dir / "learning_curve.png"
-        print("published:", publish(model, processor, output.push_to_hub, [curve], report, output.private))
-    if missed := missed_bars(report.measurements, output.check):
-        raise SystemExit("\n".join(missed))
+        watch=watch,
+    ).finish()
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ OWN = "default"  # the LoRA set that is trained and saved; peft's own name for t
 # What two checkpoints must share for one model to run either.
 _SHARED_FIELDS = (
     *("encoding", "frame_kernel", "frame_stride", "audio_token_id", "quantization"),
-    *("reduction", "reduction_ratio", "adapter_layers", "adapter_width", "adapter_heads"),
-    "adapter_feed_forward_ratio",
+    "reduction_ratio",
 )
 
 
@@ -145,8 +144,9 @@ class LoraOnBackbones(FrozenBackbonesModel):
     A set is what one checkpoint has trained: its LoRA and its adapter.
     """
 
-    # Kept by the headless model: adapters of the sets that are not in use, and the name of the one that is.
-    _resting_adapters: dict[str, dict[str, Tensor]]
+    _bridge_name: str  # of the module that is trained beside LoRA
+    # Kept by the headless model: bridges of the sets that are not in use, and the name of the one that is.
+    _resting_bridges: dict[str, dict[str, Tensor]]
     _lora_in_use: str | None
 
     @property
@@ -159,7 +159,7 @@ class LoraOnBackbones(FrozenBackbonesModel):
     @property
     def lora_sets(self) -> list[str]:
         """Names of the sets that were loaded beside the model's own."""
-        return sorted({self._headless._lora_in_use, *self._headless._resting_adapters} - {OWN, None})
+        return sorted({self._headless._lora_in_use, *self._headless._resting_bridges} - {OWN, None})
 
     def _left_out_keys(self) -> set[str]:
         """LoRA of loaded sets is not saved either."""
@@ -210,7 +210,7 @@ class LoraOnBackbones(FrozenBackbonesModel):
         Raises `ValueError` when the checkpoint was trained on other backbones or with an adapter of another shape.
         """
         headless = self._headless
-        if not re.fullmatch(r"\w+", name) or name in {OWN, headless._lora_in_use, *headless._resting_adapters}:
+        if not re.fullmatch(r"\w+", name) or name in {OWN, headless._lora_in_use, *headless._resting_bridges}:
             raise ValueError(f"'{name}' cannot name a LoRA set; take a new word that is not '{OWN}'")
         if unknown := sorted(hub.keys() - set(HUB_ARGUMENTS)):
             raise ValueError(f"load_lora knows no '{unknown[0]}'; it takes {', '.join(HUB_ARGUMENTS)}")
@@ -219,12 +219,13 @@ class LoraOnBackbones(FrozenBackbonesModel):
         self._check_fits(path, config, saved)
         inject_lora(headless, config, name)
         _fill(headless, name, saved)
-        adapter = {key.removeprefix("adapter."): value for key, value in saved.items() if key.startswith("adapter.")}
-        headless._resting_adapters[name] = adapter
+        start = f"{self._bridge_name}."
+        bridge = {key.removeprefix(start): value for key, value in saved.items() if key.startswith(start)}
+        headless._resting_bridges[name] = bridge
         self.set_lora(headless._lora_in_use)
 
     def _check_fits(self, path: Any, config: Any, saved: Mapping[str, Tensor]) -> None:
-        for field in _SHARED_FIELDS:
+        for field in (*_SHARED_FIELDS, *self.config.bridge_fields):
             ours, theirs = getattr(self.config, field), getattr(config, field)
             if ours != theirs:
                 raise ValueError(f"'{path}' has {field} {theirs!r} and this model {ours!r}; load it by itself")
@@ -252,14 +253,14 @@ class LoraOnBackbones(FrozenBackbonesModel):
         Only the model's own is trained and saved. Raises `ValueError` for a set that was not loaded.
         """
         headless = self._headless
-        known = {OWN, headless._lora_in_use, *headless._resting_adapters} - {None}
+        known = {OWN, headless._lora_in_use, *headless._resting_bridges} - {None}
         if name is not None and name not in known:
             raise ValueError(f"no LoRA set '{name}' was loaded; there are {', '.join(sorted(map(str, known)))}")
         before, after = headless._lora_in_use or OWN, name or OWN
         if before != after:
-            state = headless.adapter.state_dict()
-            headless._resting_adapters[before] = {key: tensor.clone() for key, tensor in state.items()}
-            headless.adapter.load_state_dict(headless._resting_adapters.pop(after))
+            state = headless.bridge.state_dict()
+            headless._resting_bridges[before] = {key: tensor.clone() for key, tensor in state.items()}
+            headless.bridge.load_state_dict(headless._resting_bridges.pop(after))
         for layer in lora_layers(headless).values():
             has_it = name in layer.lora_A
             layer.enable_adapters(has_it)
@@ -275,7 +276,7 @@ class LoraOnBackbones(FrozenBackbonesModel):
         headless = self._headless
         if name not in self.lora_sets or name == headless._lora_in_use:
             raise ValueError(f"'{name}' is no loaded LoRA set that is out of use; there are {self.lora_sets}")
-        del headless._resting_adapters[name]
+        del headless._resting_bridges[name]
         for path, layer in lora_layers(headless).items():
             if name in layer.lora_A:
                 layer.delete_adapter(name)
@@ -291,7 +292,7 @@ class LoraOnBackbones(FrozenBackbonesModel):
             headless.set_submodule(name, layer.get_base_layer())
         for backbone in self._backbones:  # peft's own notes
             vars(headless.get_submodule(backbone.module)).pop("peft_config", None)
-        headless._resting_adapters.clear()
+        headless._resting_bridges.clear()
         self.config.lora_modules = None
 
     def merge_lora(self) -> None:

@@ -24,7 +24,7 @@ def quantization_settings(config: Any, dtype: Any) -> BitsAndBytesConfig:
     path that begins elsewhere. `dtype` is what 4-bit layers compute in.
     """
     output_embedding = output_embedding_name(config)
-    kept = ["audio_tower", "adapter", r"language_model\..*\.lora_[AB]"]
+    kept = ["audio_tower", "adapter", "projector", r"language_model\..*\.lora_[AB]"]
     kept += [rf"language_model\.{output_embedding}"] if output_embedding else []
     skipped = [rf"(model\.)?{path}" for path in kept]
     if config.quantization == "8bit":

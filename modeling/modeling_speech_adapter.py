@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
 from .modeling_padding_safe_encoders import frame_mask
+from .modeling_speech_bridge import SpeechBridge
 
 
 class LengthReduction(nn.Module):
@@ -96,7 +97,7 @@ class AdapterLayer(GradientCheckpointingLayer):
         return nn.functional.dropout(hidden_states, self.dropout, self.training)
 
 
-class SpeechAdapter(nn.Module):
+class SpeechAdapter(SpeechBridge):
     """Encoder frames [C, F, D] -> embeddings of the LLM [C, A, D], at the scale of its own embeddings."""
 
     def __init__(self, config: SpeechTextAdapterConfig, embedding_width: int) -> None:
@@ -108,21 +109,12 @@ class SpeechAdapter(nn.Module):
         self.layers = nn.ModuleList(AdapterLayer(config) for _ in range(config.adapter_layers))
         self.output_norm = nn.LayerNorm(width)
         self.output_projection = nn.Linear(width, embedding_width)
-        self.output_scale = nn.Parameter(torch.ones(embedding_width))
-        self.output_shift = nn.Parameter(torch.zeros(embedding_width))
+        self.add_scale(embedding_width)
 
     def reduced_lengths(self, frames: Tensor) -> Tensor:
-        """[C] valid frames -> [C] speech embeddings."""
         return self.reduction.lengths(frames)
 
-    @torch.no_grad()
-    def match(self, statistics: tuple[Tensor, Tensor]) -> None:
-        """Starts the output at the mean [D] and deviation [D] of the LLM's embeddings."""
-        self.output_shift.copy_(statistics[0])
-        self.output_scale.copy_(statistics[1])
-
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """frames [C, F, D], valid frames [C] -> embeddings [C, A, D], valid embeddings [C]."""
         normalized = self.input_norm(frames.to(self.input_norm.weight.dtype))
         normalized = normalized * frame_mask(lengths, frames.shape[1])[..., None]
         hidden_states = self.reduction(normalized, lengths)  # [C, A, D]
@@ -131,9 +123,7 @@ class SpeechAdapter(nn.Module):
         rotation = rotary_angles(hidden_states, self.head_width)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, rotation)
-        output = self.output_projection(self.output_norm(hidden_states))
-        unit = nn.functional.layer_norm(output, output.shape[-1:])
-        return unit * self.output_scale + self.output_shift, lengths
+        return self.scaled(self.output_projection(self.output_norm(hidden_states))), lengths
 
 
 def _width(config: SpeechTextAdapterConfig) -> int:
@@ -153,29 +143,6 @@ def rotate(states: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     cosine, sine = rotation
     first, second = states.chunk(2, dim=-1)
     return (states * cosine + torch.cat((-second, first), dim=-1) * sine).to(states.dtype)
-
-
-def _table(embeddings: nn.Module) -> Tensor:
-    return embeddings.get_parameter("weight")
-
-
-def table_size(embeddings: nn.Module) -> int:
-    """Number of tokens that an LLM can embed."""
-    return len(_table(embeddings))
-
-
-def embedding_width(embeddings: nn.Module) -> int:
-    """Width of the vectors that an LLM's first layer wants, which need not be its hidden size."""
-    return _table(embeddings).shape[1]
-
-
-@torch.no_grad()
-def embedding_statistics(embeddings: nn.Module, sample: int = 8192) -> tuple[Tensor, Tensor]:
-    """Mean [D] and deviation [D] of what the LLM's embedding layer returns, over tokens evenly spread by id."""
-    table = _table(embeddings)
-    tokens = torch.linspace(0, len(table) - 1, min(len(table), sample), device=table.device).long()
-    rows = embeddings(tokens).float()
-    return rows.mean(0), rows.std(0)
 
 
 __all__ = ["SpeechAdapter"]

@@ -11,7 +11,10 @@ import tiny_models
 import torch
 from torch import Tensor
 
-from speechzoo import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor
+from speechzoo import (
+    SpeechTextAdapterForConditionalGeneration,
+    SpeechTextAdapterProcessor,
+)
 from speechzoo.processing.audio_loading import save_audio
 
 # An encoder of the tests and how it is run.
@@ -58,31 +61,36 @@ class Backbones:
         self._loaded: dict[str, tuple[Any, Any, Tensor]] = {}
 
     def build(
-        self, encoder: str = "wav2vec2", language_model: str = "llama", prompts: Any = None, **fields: Any
+        self,
+        encoder: str = "wav2vec2",
+        language_model: str = "llama",
+        prompts: Any = None,
+        system: Any = SpeechTextAdapterForConditionalGeneration,
+        **fields: Any,
     ) -> tuple[SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor]:
         """A fresh model in evaluation mode, always with the same weights, and its processor.
 
         It is loaded once and copied from then on, which is ten times as fast; PyTorch's generator is as loading left
         it. A quantized model is loaded each time.
         """
-        key = repr((encoder, language_model, prompts, sorted(fields.items())))
+        key = repr((system, encoder, language_model, prompts, sorted(fields.items())))
         if key not in self._loaded or "quantization" in fields:
-            self._loaded[key] = (*self._load(encoder, language_model, prompts, fields), torch.get_rng_state())
+            self._loaded[key] = (*self._load(system, encoder, language_model, prompts, fields), torch.get_rng_state())
         model, processor, generator_state = self._loaded[key]
         torch.set_rng_state(generator_state)
         return copy.deepcopy((model, processor))
 
     def _load(
-        self, encoder: str, language_model: str, prompts: Any, fields: dict[str, Any]
+        self, system: Any, encoder: str, language_model: str, prompts: Any, fields: dict[str, Any]
     ) -> tuple[SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor]:
         """The adapter's first weights are so small that nothing attends to anything, and its biases are zero; here
         they are not.
         """
         folders = str(self.encoder(encoder)), str(self.language_model(language_model))
         torch.manual_seed(2)
-        model = SpeechTextAdapterForConditionalGeneration.from_backbones(*folders, **fields)
+        model = system.from_backbones(*folders, **fields)
         with torch.no_grad():
-            for name, parameter in model.model.adapter.named_parameters():
+            for name, parameter in model.model.bridge.named_parameters():
                 parameter.mul_(6 if parameter.ndim > 1 else 1)
                 if name.endswith("bias"):
                     parameter.uniform_(-0.2, 0.2)

@@ -13,9 +13,11 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ..data.corpora import load_corpus, task_examples
 from ..data.encoded_speech import encode_corpus, open_store
+from ..data.seal_collator import SealCollator
 from ..data.speech_text_collator import SpeechTextCollator
 from ..data.synthetic_corpus import default_cache_directory
 from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..modeling.modeling_speech_text_generation import SpeechTextForConditionalGeneration
 from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .adapter_arguments import (
     AdapterArguments,
@@ -32,12 +34,22 @@ FEATURES = "features"  # the folder of kept encoder frames, in the cache
 
 def assemble(
     backbones: BackboneArguments, adapter: AdapterArguments, data: DataArguments
-) -> tuple[SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor]:
-    """A model with a random adapter between two pretrained backbones, and its processor.
+) -> tuple[SpeechTextForConditionalGeneration, SpeechTextAdapterProcessor]:
+    """A model with a random adapter between two pretrained backbones, and its processor."""
+    return assemble_system(SpeechTextAdapterForConditionalGeneration, backbones, data, **asdict(adapter))
+
+
+def assemble_system(
+    system: type[SpeechTextForConditionalGeneration], backbones: BackboneArguments, data: DataArguments, **fields: Any
+) -> tuple[SpeechTextForConditionalGeneration, SpeechTextAdapterProcessor]:
+    """A model of this class, with random weights between two pretrained backbones, and its processor.
 
     Random weights, those of LoRA too, follow the seed that was set last.
+
+    Args:
+        **fields: of the system's own configuration.
     """
-    model = SpeechTextAdapterForConditionalGeneration.from_backbones(
+    model = system.from_backbones(
         backbones.audio_model,
         backbones.text_model,
         audio_model_revision=backbones.audio_model_revision,
@@ -50,7 +62,7 @@ def assemble(
         lora_dropout=backbones.lora_dropout,
         lora_seed=torch.initial_seed(),
         quantization=backbones.quantization,
-        **asdict(adapter),
+        **fields,
     )
     processor = SpeechTextAdapterProcessor.from_model_config(
         model.config,
@@ -124,7 +136,7 @@ def use_all_cores() -> int:
 
 
 def keep_encoder_frames(
-    model: SpeechTextAdapterForConditionalGeneration,
+    model: SpeechTextForConditionalGeneration,
     processor: SpeechTextAdapterProcessor,
     examples: Sequence[Dataset],
     optimization: OptimizationArguments,
@@ -190,8 +202,8 @@ def optimizer_updates(examples: int, optimization: OptimizationArguments, proces
 
 
 def make_trainer(
-    model: SpeechTextAdapterForConditionalGeneration,
-    collator: SpeechTextCollator,
+    model: SpeechTextForConditionalGeneration,
+    collator: SpeechTextCollator | SealCollator,
     train_examples: Dataset,
     validation_examples: Dataset | None,
     arguments: TrainingArguments,

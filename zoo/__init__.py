@@ -13,9 +13,11 @@ from transformers import (
     AutoProcessor,
 )
 
+from .configuration.configuration_seal_projector import SealProjectorConfig
 from .configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
 from .configuration.configuration_speech_units import SpeechUnitConfig
 from .configuration.configuration_sutlm import SUTLMConfig
+from .modeling.modeling_seal_projector import SealProjectorForConditionalGeneration, SealProjectorModel
 from .modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterModel
 from .modeling.modeling_speech_units import SpeechUnitModel
 from .modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification, SUTLMModel
@@ -30,6 +32,12 @@ AutoModel.register(SpeechTextAdapterConfig, SpeechTextAdapterModel, exist_ok=Tru
 AutoModelForMultimodalLM.register(SpeechTextAdapterConfig, SpeechTextAdapterForConditionalGeneration, exist_ok=True)
 AutoModelForSpeechSeq2Seq.register(SpeechTextAdapterConfig, SpeechTextAdapterForConditionalGeneration, exist_ok=True)
 AutoProcessor.register(SpeechTextAdapterConfig, SpeechTextAdapterProcessor, exist_ok=True)
+
+AutoConfig.register(SealProjectorConfig.model_type, SealProjectorConfig, exist_ok=True)
+AutoModel.register(SealProjectorConfig, SealProjectorModel, exist_ok=True)
+AutoModelForMultimodalLM.register(SealProjectorConfig, SealProjectorForConditionalGeneration, exist_ok=True)
+AutoModelForSpeechSeq2Seq.register(SealProjectorConfig, SealProjectorForConditionalGeneration, exist_ok=True)
+AutoProcessor.register(SealProjectorConfig, SpeechTextAdapterProcessor, exist_ok=True)
 
 AutoConfig.register(SpeechUnitConfig.model_type, SpeechUnitConfig, exist_ok=True)
 AutoModel.register(SpeechUnitConfig, SpeechUnitModel, exist_ok=True)
@@ -47,6 +55,9 @@ __all__ = [
     "SUTLMForSequenceClassification",
     "SUTLMModel",
     "SUTLMProcessor",
+    "SealProjectorConfig",
+    "SealProjectorForConditionalGeneration",
+    "SealProjectorModel",
     "SpeechTextAdapterConfig",
     "SpeechTextAdapterForConditionalGeneration",
     "SpeechTextAdapterModel",

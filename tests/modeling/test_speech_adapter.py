@@ -5,7 +5,8 @@ import pytest
 import torch
 from speech_text_cases import CLIPS, features
 
-from speechzoo.modeling.modeling_speech_adapter import LengthReduction, embedding_statistics
+from speechzoo.modeling.modeling_speech_adapter import LengthReduction
+from speechzoo.modeling.modeling_speech_bridge import embedding_statistics
 
 REDUCTIONS = ["discard", "stack", "convolution", "average"]
 

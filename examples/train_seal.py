@@ -1,0 +1,126 @@
+"""Train Seal's projector between a frozen speech encoder and a frozen LLM, test it, and publish it.
+
+The LLM reads a transcript and hears the same sentence through the projector, which learns until the LLM says of one
+what it says of the other. The tiny zoo, offline:
+    accelerate launch examples/train_seal.py
+The paper's baseline on the same data and steps, cross-entropy on the transcript (PSRT):
+    accelerate launch examples/train_seal.py --objective psrt
+Your own backbones and recordings:
+    accelerate launch examples/train_seal.py --config examples/configs/FILE.yaml
+
+Without --config, examples/configs/seal_tiny_zoo.yaml lies underneath.
+"""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import set_seed
+
+from speechzoo import SealProjectorForConditionalGeneration
+from speechzoo.data.seal_collator import SealCollator
+from speechzoo.evaluation.adapter_report import Stopwatch, check_plan, first_clips
+from speechzoo.evaluation.teacher_divergence import divergence_measurements
+from speechzoo.hub_cards.speech_text_run import SpeechTextRun
+from speechzoo.training.adapter_arguments import BackboneArguments, DataArguments, OptimizationArguments
+from speechzoo.training.adapter_training import (
+    assemble_system,
+    keep_encoder_frames,
+    make_trainer,
+    optimizer_updates,
+    read_examples,
+    read_training_examples,
+    refuse_shared_clips,
+    train,
+    training_arguments,
+    use_all_cores,
+)
+from speechzoo.training.command_line import as_command, parse_arguments
+from speechzoo.training.seal_arguments import AlignmentArguments, SealOutputArguments, SealProjectorArguments
+from speechzoo.training.seal_training import learned_examples, teacher_collator, with_written_targets
+
+GROUPS = (
+    BackboneArguments,
+    SealProjectorArguments,
+    AlignmentArguments,
+    DataArguments,
+    OptimizationArguments,
+    SealOutputArguments,
+)
+TINY_ZOO = Path(__file__).parent / "configs" / "seal_tiny_zoo.yaml"
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
+    backbones, projector, alignment, data, optimization, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    processes = use_all_cores()
+    watch = Stopwatch()
+
+    with watch("corpora"):
+        train_examples = read_training_examples(data)
+        validation_examples = read_examples(data.validation_data, data) if data.validation_data else None
+        tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
+        refuse_shared_clips(train_examples, tests)
+        if output.test_limit:
+            tests = {name: first_clips(rows, output.test_limit) for name, rows in tests.items()}
+        check_plan(tests, data.metrics, output.check)
+
+    set_seed(optimization.seed)
+    with watch("assembling"):
+        fields = {**asdict(projector), "divergence": alignment.divergence, "temperature": alignment.temperature}
+        model, processor = assemble_system(SealProjectorForConditionalGeneration, backbones, data, **fields)
+    collator = SealCollator(processor, alignment.weights, alignment.first_token)
+    with watch("targets"):
+        given = [rows for rows in (train_examples, validation_examples) if rows]
+        learned = [learned_examples(model, collator, rows, alignment) for rows in given]
+    with watch("encoding"):
+        if optimization.cache_features:
+            heard, learned = keep_encoder_frames(model, processor, learned, optimization)
+            collator = SealCollator(processor, alignment.weights, alignment.first_token, heard.store)
+        collator = teacher_collator(model, collator, learned, alignment, optimization)
+
+    updates = optimizer_updates(len(learned[0]), optimization, processes)
+    validation = learned[1] if len(learned) > 1 else None
+    arguments = training_arguments(optimization, output, updates, validation is not None)
+    trainer = make_trainer(model, collator, learned[0], validation, arguments)
+    with watch("training"):
+        train(trainer, output.resume)
+    if not trainer.is_world_process_zero():
+        return
+
+    with watch("divergence"):
+        distances = [
+            row
+            for name, rows in tests.items()
+            for row in divergence_measurements(
+                name, model, collator, with_written_targets(model, collator, rows, alignment), split="final test"
+            )
+        ]
+    SpeechTextRun(
+        trainer,
+        data,
+        output,
+        train_examples,
+        validation_examples,
+        tests,
+        command=as_command(),
+        seed=optimization.seed,
+        paper="2407.14875",
+        settings={
+            **asdict(projector),
+            **asdict(alignment),
+            "updates": updates,
+            "batch_size": optimization.batch_size,
+            "learning_rate": optimization.learning_rate,
+            "bf16": arguments.bf16,
+        },
+        watch=watch,
+        measurements=distances,
+    ).finish()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()

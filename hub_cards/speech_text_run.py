@@ -1,0 +1,157 @@
+"""What comes after training a model that hears and writes: final test, reload check, report, card, publication."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+from transformers import Trainer
+
+from ..data.speech_text_collator import SpeechTextCollator
+from ..evaluation.adapter_evaluation import Decoding
+from ..evaluation.adapter_report import (
+    FinalTest,
+    Stopwatch,
+    count_parameters,
+    describe_backbones,
+    describe_corpus,
+    missed_bars,
+    side_by_side,
+    tuning_settings,
+)
+from ..evaluation.cascade import load_recognizer
+from ..evaluation.learning_curve import plot_learning_curve
+from ..evaluation.reload_check import reloads_equal
+from ..evaluation.report import Measurement, Report, environment, training_history, write_report
+from ..training.adapter_arguments import DataArguments, OutputArguments
+from .model_card import write_model_card
+from .publishing import publish
+from .result_tables import measurement_table
+
+
+@dataclass
+class SpeechTextRun:
+    """A training that is over.
+
+    Args:
+        trainer: with the trained model and its processor.
+        data, output: as the script was told.
+        training, validation, tests: examples.
+        command, seed: of the script.
+        paper: arXiv number of the system.
+        settings: what a reader of the report should know, beside tuning.
+        measurements: further rows of results.
+        watch: seconds by phase.
+    """
+
+    trainer: Trainer
+    data: DataArguments
+    output: OutputArguments
+    training: Dataset
+    validation: Dataset | None
+    tests: Mapping[str, Dataset]
+    command: str
+    seed: int
+    paper: str
+    settings: Mapping[str, Any]
+    watch: Stopwatch
+    measurements: Sequence[Measurement] = field(default_factory=list)
+
+    @property
+    def model(self) -> Any:
+        return self.trainer.model
+
+    @property
+    def processor(self) -> Any:
+        return self.trainer.processing_class
+
+    def finish(self) -> Report:
+        """Saves, tests and reloads the model, writes report, curve and card, and publishes where that was asked for.
+
+        Raises `SystemExit` when the saved model gives other logits, or a bar was missed.
+        """
+        output = self.output
+        self.model.save_pretrained(output.output_dir)
+        self.processor.save_pretrained(output.output_dir)
+        final_test = self._test()
+        self._check_reload()
+        report = write_report(output.output_dir / "report.json", self._report(final_test))
+        curve = output.output_dir / "learning_curve.png"
+        plot_learning_curve(curve, report.history, output.card_title)
+        write_model_card(output.output_dir, output.push_to_hub or output.output_dir.name, report)
+        if output.results_file:
+            write_report(output.results_file, report)
+        self._tell(report)
+        if output.push_to_hub:
+            parts = (self.model, self.processor, output.push_to_hub, [curve], report, output.private)
+            print("published:", publish(*parts))
+        if missed := missed_bars(report.measurements, output.check):
+            raise SystemExit("\n".join(missed))
+        return report
+
+    def _test(self) -> FinalTest:
+        final_test = FinalTest(
+            self.model,
+            self.processor,
+            Decoding(self.output.test_batch_size, self.output.max_new_tokens),
+            self.data.metrics,
+            self.training,
+            self.output.examples,
+            load_recognizer(self.output.cascade_model) if self.output.cascade_model else None,
+        )
+        with self.watch("final test"):
+            for name, examples in self.tests.items():
+                final_test.run(name, examples)
+        return final_test
+
+    def _check_reload(self) -> None:
+        rows = [self.training[index] for index in range(min(4, len(self.training)))]
+        with self.watch("reload"):
+            batch = SpeechTextCollator(self.processor)(rows)
+            if not reloads_equal(self.model, dict(batch), self.output.output_dir):
+                raise SystemExit(
+                    f"'{self.output.output_dir}' gives other logits after loading; the checkpoint is not sound"
+                )
+
+    def _report(self, final_test: FinalTest) -> Report:
+        output, data = self.output, self.data
+        roles = (
+            (", ".join(data.train_data), "training", self.training),
+            (", ".join(data.validation_data), "choosing settings", self.validation),
+            *((name, "final test", rows) for name, rows in self.tests.items()),
+        )
+        return Report(
+            title=output.card_title,
+            system=self.model.config.model_type,
+            description=output.card_description,
+            command=self.command,
+            seeds={"training": self.seed},
+            environment=environment(),
+            measurements=[*final_test.measurements, *self.measurements],
+            examples=final_test.shown,
+            history=training_history(self.trainer.state.log_history),
+            wall_seconds=self.watch.seconds,
+            parameters=count_parameters(self.model),
+            limits=output.limits,
+            corpora=[
+                describe_corpus(name, role, rows, data.data_license) for name, role, rows in roles if rows is not None
+            ],
+            backbones=describe_backbones(self.model),
+            settings={**self.settings, **tuning_settings(self.model.config)},
+            paper=self.paper,
+            license=output.card_license,
+            language=output.card_language,
+            learning_curve="learning_curve.png",
+            prompts=data.prompts,
+        )
+
+    def _tell(self, report: Report) -> None:
+        print(side_by_side(report.examples), "\n")
+        print(measurement_table(report.measurements), "\n")
+        share = report.parameters.share if report.parameters else 0.0
+        folder = self.output.output_dir
+        print(f"trained {share:.2%} of the parameters; checkpoint, report and card are in {folder}")
+        print(f"reloaded in a fresh process with equal logits; seconds by phase: {self.watch.seconds}")
+
+
+__all__ = ["SpeechTextRun"]

@@ -1,0 +1,100 @@
+"""Training of Seal: targets that the LLM writes, teachers that were kept, and what moves."""
+
+import pytest
+import torch
+from datasets import Dataset
+from speech_text_cases import ANSWERS, CLIPS
+
+from speechzoo import SealProjectorForConditionalGeneration
+from speechzoo.data.corpora import task_examples
+from speechzoo.data.seal_collator import SealCollator
+from speechzoo.data.teacher_distributions import TeacherStore
+from speechzoo.evaluation.teacher_divergence import divergence_measurements
+from speechzoo.training.adapter_arguments import OptimizationArguments, OutputArguments
+from speechzoo.training.adapter_training import make_trainer, train, training_arguments
+from speechzoo.training.seal_arguments import AlignmentArguments
+from speechzoo.training.seal_training import learned_examples, teacher_collator, with_written_targets
+
+PROMPTS = {"asr": "Say it again: {audio} Again:", "intent": "{audio} What is wanted?"}
+SEAL = {"system": SealProjectorForConditionalGeneration, "prompts": PROMPTS}
+
+
+@pytest.fixture(scope="module")
+def examples():
+    rows = [
+        {"id": f"c{n}", "audio": {"array": CLIPS[n].tolist(), "sampling_rate": 16000}, "text": text, "intent": "x"}
+        for n, text in enumerate(ANSWERS)
+    ]
+    return task_examples(Dataset.from_list(rows), {"asr": "text", "intent": "intent"})
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_the_llm_writes_what_it_says_of_the_transcript(backbones, examples, family):
+    model, processor = backbones.build("wav2vec2", family, **SEAL)
+    collator = SealCollator(processor)
+    rows = with_written_targets(model, collator, examples, AlignmentArguments(answers=["intent"], answer_tokens=5))
+    assert rows["target"][:4] == ANSWERS and rows["id"] == examples["id"]
+    for row in rows.select(range(4, 8)):
+        prompt = collator.teacher_prompt(row)
+        assert prompt.count(row["transcript"]) == 1 and processor.audio_token not in prompt
+        ids = processor.tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
+        generated = model.model.language_model.generate(input_ids=ids, max_new_tokens=5, do_sample=False)
+        assert processor.decode_answers(generated, ids) == [row["target"]]
+    with pytest.raises(ValueError, match="prompt 'mt', which no example has"):
+        with_written_targets(model, collator, examples, AlignmentArguments(answers=["mt"]))
+
+
+def test_psrt_learns_transcripts_alone(backbones, examples):
+    model, processor = backbones.build(**SEAL)
+    alignment = AlignmentArguments(objective="psrt", answers=["intent"])
+    rows = learned_examples(model, SealCollator(processor), examples, alignment)
+    assert set(rows["task"]) == {"asr"} and rows["target"] == ANSWERS
+    collator = teacher_collator(model, SealCollator(processor), [rows], alignment, OptimizationArguments())
+    assert "teacher_labels" not in collator([rows[0]])
+    with pytest.raises(ValueError, match="leave a prompt out"):
+        learned_examples(
+            model, SealCollator(processor), examples, AlignmentArguments("psrt", answers=["asr", "intent"])
+        )
+
+
+@pytest.mark.parametrize("first_token", [False, True])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "t5"])
+@torch.no_grad()
+def test_a_kept_teacher_gives_the_loss_of_a_live_one_and_runs_no_more(
+    backbones, examples, tmp_path, family, first_token, monkeypatch
+):
+    model, processor = backbones.build("wav2vec2", family, **SEAL)
+    live = SealCollator(processor, first_token=first_token)
+    kept_tokens = model.config.vocab_size
+    alignment = AlignmentArguments(kept_tokens=kept_tokens, first_token=first_token)
+    optimization = OptimizationArguments(cache_directory=tmp_path)
+    kept = teacher_collator(model, live, [examples], alignment, optimization)
+    assert isinstance(kept.teachers, TeacherStore) and len(kept.teachers) == len(examples)
+    rows = [examples[place] for place in (0, 5, 3, 6)]
+    expected = model(**live(rows)).loss.item()
+    monkeypatch.setattr(type(model), "_taught", None)
+    monkeypatch.setattr(type(model), "teacher_distributions", None)
+    assert model(**kept(rows)).loss.item() == pytest.approx(expected, rel=1e-4)
+    again = teacher_collator(model, live, [examples], alignment, optimization)
+    assert model(**again(rows)).loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_projector_alone_moves_and_comes_closer(backbones, examples, tmp_path):
+    model, processor = backbones.build(**SEAL)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    settings = {"disable_tqdm": True, "logging_steps": 1}
+    optimization = OptimizationArguments(
+        max_steps=12, batch_size=8, learning_rate=3e-3, warmup_steps=0, bf16=False, training_arguments=settings
+    )
+    arguments = training_arguments(optimization, OutputArguments(output_dir=tmp_path), 12, evaluates=False)
+    collator = SealCollator(processor)
+    measured = [divergence_measurements("test", model, collator, examples)]
+    trainer = make_trainer(model, collator, examples, None, arguments)
+    train(trainer, resume=False)
+    measured.append(divergence_measurements("test", model, collator, examples))
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if ".projector." in name}
+    for first, last in zip(*measured, strict=True):
+        assert first.name == last.name and last.value < first.value
+    whole = model(**collator([examples[place] for place in range(4)])).loss.item()
+    assert measured[1][0].name == "test: asr" and measured[1][0].value == pytest.approx(whole, rel=1e-4)

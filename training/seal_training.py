@@ -1,0 +1,120 @@
+"""The steps of training Seal's projector: targets, and a teacher that runs with the student or was kept.
+
+Shapes: B prompts, T tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..data.seal_collator import SealCollator
+from ..data.synthetic_corpus import default_cache_directory
+from ..data.teacher_distributions import Teacher, TeacherReading, TeacherStore, keep_distributions
+from ..data.written_answers import written_answers
+from ..modeling.modeling_divergences import TopDistribution
+from ..modeling.modeling_losses import IGNORED
+from ..modeling.modeling_seal_projector import SealProjectorForConditionalGeneration
+from .adapter_arguments import OptimizationArguments
+from .adapter_training import FEATURES
+from .seal_arguments import AlignmentArguments
+
+
+def with_written_targets(
+    model: SealProjectorForConditionalGeneration,
+    collator: SealCollator,
+    examples: Dataset,
+    alignment: AlignmentArguments,
+) -> Dataset:
+    """The examples, those of prompts in `answers` with what the LLM writes after the transcript as their target.
+
+    A transcript that occurs several times is answered once. Raises `ValueError` for a prompt that no example has.
+    """
+    if not alignment.answers:
+        return examples
+    if unknown := sorted(set(alignment.answers) - set(examples["task"])):
+        raise ValueError(
+            f"answers name the prompt '{unknown[0]}', which no example has; it has to be one of the tasks"
+        )
+    places = [place for place, task in enumerate(examples["task"]) if task in alignment.answers]
+    silent = examples.remove_columns("audio")
+    prompts = {place: collator.teacher_prompt(silent[place]) for place in places}
+    distinct = list(dict.fromkeys(prompts.values()))
+    answers = dict(
+        zip(distinct, written_answers(model, collator.processor, distinct, alignment.answer_tokens), strict=True)
+    )
+    targets = list(examples["target"])
+    for place, prompt in prompts.items():
+        targets[place] = answers[prompt]
+    return examples.remove_columns("target").add_column("target", targets)
+
+
+def learned_examples(
+    model: SealProjectorForConditionalGeneration,
+    collator: SealCollator,
+    examples: Dataset,
+    alignment: AlignmentArguments,
+) -> Dataset:
+    """What is trained on, with its targets. Raises `ValueError` where PSRT has no transcripts to learn."""
+    if alignment.objective != "psrt":
+        return with_written_targets(model, collator, examples, alignment)
+    kept = [place for place, task in enumerate(examples["task"]) if task not in alignment.answers]
+    if not kept:
+        raise ValueError("psrt learns transcripts, and the LLM writes all targets; leave a prompt out of `answers`")
+    return examples.select(kept)
+
+
+def teacher_collator(
+    model: SealProjectorForConditionalGeneration,
+    collator: SealCollator,
+    examples: Sequence[Dataset],
+    alignment: AlignmentArguments,
+    optimization: OptimizationArguments,
+) -> SealCollator:
+    """The collator with a teacher as asked for: none, one that runs each time, or one that is run now and kept."""
+    if alignment.objective != "divergence":
+        return replace(collator, with_teacher=False)
+    if not alignment.kept_tokens:
+        return collator
+    root = (optimization.cache_directory or default_cache_directory()) / FEATURES
+    language_model = model.model.language_model
+    store = TeacherStore(root, language_model, alignment.kept_tokens, alignment.temperature)
+    readings = [collator.reading(example) for rows in examples for example in rows.remove_columns("audio")]
+    keep_distributions(teacher_of(model, alignment.kept_tokens), readings, store)
+    return replace(collator, teachers=store)
+
+
+def teacher_of(model: SealProjectorForConditionalGeneration, k: int) -> Teacher:
+    """The model's LLM as what readings are asked of."""
+    return partial(_asked, model, k)
+
+
+@torch.no_grad()
+def _asked(
+    model: SealProjectorForConditionalGeneration, k: int, readings: Sequence[TeacherReading]
+) -> TopDistribution:
+    model.eval()
+    pad = model.config.pad_token_id or 0
+    inputs = [
+        _padded([list(reading.token_ids) for reading in readings], pad),
+        _padded([[1] * len(reading.token_ids) for reading in readings], 0),
+        _padded([_labels(reading) for reading in readings], IGNORED),
+    ]
+    return TopDistribution.joined(model.teacher_distributions(*(tensor.to(model.device) for tensor in inputs), k))
+
+
+def _labels(reading: TeacherReading) -> list[int]:
+    """[T] the token behind each position that is asked about; of a decoder, whose last is never read, any."""
+    following = [*(reading.decoder_token_ids or reading.token_ids)[1:], 0]
+    asked = set(reading.positions)
+    labels = [token if place in asked else IGNORED for place, token in enumerate(following)]
+    return labels if reading.decoder_token_ids else [IGNORED, *labels[:-1]]
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    """[B, T], padded on the right."""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
