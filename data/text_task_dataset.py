@@ -11,7 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from .text_tasks import CONTEXT, FILLER, INTENT, Episode, TextMixture, TextTask, draw_task
+from .text_episodes import Episode
+from .text_tasks import CONTEXT, FILLER, INTENT, TextMixture, TextTask, draw_task
 
 TextExample = dict[str, list[int]]
 
@@ -40,20 +41,29 @@ class PromptEncoder:
     def sign(self, sign: str) -> int:
         return self.tokenizer.convert_tokens_to_ids(sign)
 
-    def episode(self, episode: Episode, spread: Sequence[bool] = (), rng: random.Random | None = None) -> TextExample:
-        """Every label is supervised that the texts before it explain, that is, all but the first of its class.
+    def episode(
+        self,
+        episode: Episode,
+        spread: Sequence[bool] = (),
+        rng: random.Random | None = None,
+        closed: bool = False,
+    ) -> TextExample:
+        """Every label is supervised that the texts before it explain, that is, all but the first of its class, or
+        that is the name of its class.
 
         spread: for each text, whether it is spread out, by `rng`.
+        closed: the end of the sequence follows the last label and is supervised, as after the answer of a task.
         """
         tokens, labels = [self.tokenizer.bos_token_id], [-100]
-        explained: set[str] = set()
+        explained: set[str] = set(episode.labels) if episode.named else set()
         for number, (text, word) in enumerate(zip(episode.texts, episode.labels, strict=True)):
             shown = [*self.text(text, rng if spread and spread[number] else None), self.sign(INTENT)]
             answer = self.text(word)
             tokens += shown + answer
             labels += [-100] * len(shown) + (answer if word in explained else [-100] * len(answer))
             explained.add(word)
-        return {"input_ids": tokens, "labels": labels}
+        end = [self.tokenizer.eos_token_id] if closed else []
+        return {"input_ids": tokens + end, "labels": labels + end}
 
 
 @dataclass
@@ -78,7 +88,7 @@ class TextTaskDataset(Dataset):
             raise IndexError(index)
         task = draw_task(self.mixture, self.size, self.seed, index)
         rng = random.Random(f"spread {self.seed} {index}")
-        return self._episode(task, rng) if isinstance(task, Episode) else self._task(task, rng, index)
+        return self._episode(task, rng, index) if isinstance(task, Episode) else self._task(task, rng, index)
 
     def _task(self, task: TextTask, rng: random.Random, index: int) -> TextExample:
         encoder = PromptEncoder(self.tokenizer)
@@ -88,11 +98,13 @@ class TextTaskDataset(Dataset):
         answer = [*encoder.text(task.answer), self.tokenizer.eos_token_id]
         return self._example(prompt, answer)
 
-    def _episode(self, episode: Episode, rng: random.Random) -> TextExample:
-        """In half of the episodes the last text is spread out, in a tenth all texts."""
+    def _episode(self, episode: Episode, rng: random.Random, index: int) -> TextExample:
+        """Causal examples from a course are closed, others are not."""
+        last, all_texts = self.mixture.spread_episodes(index, self.size)
         kind, count = rng.random(), len(episode.texts)
-        spread = [kind < 0.1 or (kind < 0.5 and number == count - 1) for number in range(count)]
-        example = PromptEncoder(self.tokenizer).episode(episode, spread, rng)
+        spread = [kind < all_texts or (kind < all_texts + last and number == count - 1) for number in range(count)]
+        closed = self.mixture.episodes is not None and not self.seq2seq
+        example = PromptEncoder(self.tokenizer).episode(episode, spread, rng, closed)
         if not self.seq2seq:
             return example
         answer = PromptEncoder(self.tokenizer).text(episode.labels[-1])

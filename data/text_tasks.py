@@ -9,7 +9,7 @@ Every task is `<s> [context <ctx>] text <sign> answer </s>`. The sign says what 
 - `<dlg>` replies to it, `<con>` continues it.
 
 An episode is several texts with `<int>` and a word for each, the same word for texts of one class: which word stands
-for which class is learned from the episode itself.
+for which class is learned from the episode itself. `text_episodes` has more kinds of them.
 
 Two of the commands that are held out are requests to an assistant too. As such they occur among the texts to copy and
 in episodes, never with their intent or their translation.
@@ -32,15 +32,11 @@ from .invented_language import dictionary, translate
 from .opinion_grammar import draw_opinion
 from .question_grammar import draw_question, question_words
 from .story_grammar import Story, content_words, draw_whole_story, draw_words, lexicon, words_of, written_words
+from .text_episodes import LABELS, NEVER_IN_EPISODES, Episode, EpisodeCourse, draw_course_episode
 
 COPY, INTENT, TRANSLATION, ANSWER, REPLY, CONTINUATION = "<asr>", "<int>", "<mt>", "<ans>", "<dlg>", "<con>"
 CONTEXT, FILLER = "<ctx>", "<audio>"
 SIGNS = (COPY, INTENT, TRANSLATION, ANSWER, REPLY, CONTINUATION, CONTEXT)
-
-# Ordinary words that stand for classes in episodes; none begins an answer at `<int>`.
-LABELS = ("red", "blue", "apple", "river", "anna", "table", "winter", "horse", "silver", "oscar", "bridge", "seven")
-# Intents that no episode shows, so that learning a class from examples alone can be measured.
-NEVER_IN_EPISODES = tuple(str(intent) for intent in intents()[3::6])
 
 
 @dataclass(frozen=True)
@@ -55,19 +51,12 @@ class TextTask:
 
 
 @dataclass(frozen=True)
-class Episode:
-    """Texts with the words that stand for their classes, in the order shown; the last is asked for."""
-
-    texts: tuple[str, ...]
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class TextMixture:
     """Course: the first `copying_first` of the examples copy random words and nothing else, because copying is hardly
     learned among tasks that are easier; in the last `episodes_last`, `episode_share` of the examples are episodes,
     which are learned within minutes once intents are known.
     Tasks: `shares` by name (of `TASKS`), which sum to 1; `spread_share` of the prompts after the first are spread out.
+    Episodes: those of `draw_episode`, or where `episodes` is given those of a course.
     """
 
     copying_first: float = 0.3
@@ -86,10 +75,24 @@ class TextMixture:
         }
     )
     spread_share: float = 0.5
+    episodes: EpisodeCourse | None = None
 
     def only_copies(self, index: int, size: int) -> bool:
         """Whether example number `index` of `size` is among the first."""
         return index < self.copying_first * size
+
+    def spread_episodes(self, index: int, size: int) -> tuple[float, float]:
+        """Of the episodes at number `index` of `size`: the shares whose last text, and whose texts all, are spread
+        out."""
+        return self.episodes.spread_at(index / size) if self.episodes else (0.4, 0.1)
+
+
+def in_context_mixture() -> TextMixture:
+    """For a language model that knows the tasks already: four episodes of five, and of the rest most name intents or
+    copy, lest those two be lost."""
+    shares = {"copy": 0.35, "intent": 0.3, "translation": 0.1, "question": 0.08, "question about a story": 0.05}
+    others = {"reply": 0.035, "continuation": 0.035, "listed words": 0.05}
+    return TextMixture(0.0, 1.0, 0.8, shares | others, episodes=EpisodeCourse())
 
 
 def draw_task(mixture: TextMixture, size: int, seed: int, index: int) -> TextTask | Episode:
@@ -99,7 +102,8 @@ def draw_task(mixture: TextMixture, size: int, seed: int, index: int) -> TextTas
         words = draw_words(seed, index, 2, 16)
         return TextTask(COPY, words, words)
     if index >= (1 - mixture.episodes_last) * size and rng.random() < mixture.episode_share:
-        return draw_episode(seed, index)
+        course = mixture.episodes
+        return draw_course_episode(course, index / size, seed, index) if course else draw_episode(seed, index)
     name = rng.choices(list(mixture.shares), list(mixture.shares.values()))[0]
     return TASKS[name](rng, seed, index)
 

@@ -1,4 +1,4 @@
-"""What the two models of the tiny zoo can do: character errors by corpus, and exactly right answers by task."""
+"""What the models of the tiny zoo can do: character errors by corpus, and exactly right answers by task."""
 
 from __future__ import annotations
 

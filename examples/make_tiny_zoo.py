@@ -1,7 +1,10 @@
 """Build the tiny zoo from nothing: a speech encoder (CTC) and language models that learn a handful of text tasks.
 
-python examples/make_tiny_zoo.py                     the encoder and the language model, with measurements and cards
+python examples/make_tiny_zoo.py                     what is shipped, with measurements and cards
 python examples/make_tiny_zoo.py --only encoder      one of them
+python examples/make_tiny_zoo.py --only in_context_language_model
+                                                     the language model, trained on until it learns from examples in
+                                                     its prompt
 python examples/make_tiny_zoo.py --only encoder_decoder --output_directory output/tiny_zoo
                                                      a T5 that learned the same, too large to ship beside the others
 python examples/make_tiny_zoo.py --smoke             a few steps of everything, to see that it runs
@@ -13,18 +16,35 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoModelForCTC, AutoProcessor, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForCTC, AutoProcessor, AutoTokenizer, PreTrainedModel
 
 from speechzoo.data.synthetic_corpus import RECIPES
+from speechzoo.data.text_episodes import EpisodeCourse
 from speechzoo.data.text_tasks import vocabulary
 from speechzoo.evaluation.adapter_report import Stopwatch
-from speechzoo.evaluation.report import Corpus, Parameters, Report, environment, training_history, write_report
+from speechzoo.evaluation.in_context_evaluation import measure_in_context_learning
+from speechzoo.evaluation.report import (
+    Backbone,
+    Corpus,
+    Measurement,
+    Parameters,
+    Report,
+    environment,
+    read_report,
+    training_history,
+    write_report,
+)
 from speechzoo.evaluation.tiny_zoo_evaluation import measure_language_model, measure_speech_encoder
 from speechzoo.hub_cards.tiny_zoo_card import write_tiny_zoo_card
 from speechzoo.training.adapter_arguments import option
 from speechzoo.training.adapter_training import use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments
-from speechzoo.training.training_tiny_language_model import LanguageModelSettings, train_language_model
+from speechzoo.training.training_tiny_language_model import (
+    InContextSettings,
+    LanguageModelSettings,
+    teach_in_context_learning,
+    train_language_model,
+)
 from speechzoo.training.training_tiny_speech_encoder import SpeechEncoderSettings, train_speech_encoder
 from speechzoo.training.training_tiny_zoo import save_checkpoint, tiny_zoo_arguments
 
@@ -38,15 +58,16 @@ TEST_SETS = [f"{name}-{split}" for split in ("validation", "test") for name in (
 class TinyZooArguments:
     """What to build."""
 
-    output_directory: Path = option(TINY_ZOO, "folder of the two checkpoint folders")
-    only: Literal["shipped", "encoder", "language_model", "encoder_decoder"] = option(
-        "shipped", "which model; 'shipped' are the encoder and the language model"
+    output_directory: Path = option(TINY_ZOO, "folder of the checkpoint folders")
+    only: Literal["shipped", "encoder", "language_model", "in_context_language_model", "encoder_decoder"] = option(
+        "shipped", "which model; 'shipped' are the encoder and the two Llamas"
     )
     seed: int = option(0, "of texts, voices, initial weights and the order of the data")
     encoder_steps: int = option(
         SpeechEncoderSettings.steps, "training steps of the speech encoder, in each of its rounds"
     )
     language_model_steps: int = option(LanguageModelSettings.steps, "training steps of a language model")
+    in_context_steps: int = option(InContextSettings.steps, "further steps of in_context_language_model")
     cache_directory: Path | None = option(None, "folder of generated speech; SPEECHZOO_CACHE where not given")
     smoke: bool = option(False, "a few steps on a few clips")
 
@@ -58,6 +79,8 @@ def main() -> None:
         make_speech_encoder(choice)
     if choice.only in ("shipped", "language_model"):
         make_language_model("language_model", LanguageModelSettings(), choice)
+    if choice.only in ("shipped", "in_context_language_model"):
+        make_in_context_language_model(choice)
     if choice.only == "encoder_decoder":
         make_language_model("encoder_decoder", LanguageModelSettings(architecture="t5", layers=4), choice)
 
@@ -152,6 +175,7 @@ def finish_language_model(
     with watch("measuring"):
         measurements = measure_language_model(model, tokenizer, 8 if choice.smoke else 250)
     plain = {name: value for name, value in asdict(settings).items() if name not in ("seed", "mixture")}
+    mixture = {name: value for name, value in asdict(settings.mixture).items() if name != "episodes"}
     kind = "T5 of 4 and 4 layers" if model.config.is_encoder_decoder else "Llama of 5 layers"
     write_tiny_zoo_card_of(
         folder,
@@ -189,11 +213,92 @@ def finish_language_model(
                     "questions, random and invented words",
                 )
             ],
-            settings=plain | asdict(settings.mixture),
+            settings=plain | mixture,
             language=["en"],
             pipeline_tag="text-generation",
         ),
     )
+
+
+def make_in_context_language_model(choice: TinyZooArguments) -> None:
+    """Train the language model of the output directory on, or where there is none the shipped one; measure and save
+    what comes out."""
+    settings = InContextSettings(steps=choice.in_context_steps, seed=choice.seed)
+    settings = replace(settings, steps=4, batch_size=8) if choice.smoke else settings
+    fresh = choice.output_directory / "language_model"
+    start = fresh if fresh.exists() else TINY_ZOO / "language_model"
+    watch = Stopwatch()
+    with watch("training"), tempfile.TemporaryDirectory() as scratch:
+        arguments = tiny_zoo_arguments(
+            settings.steps, settings.batch_size, settings.learning_rate, settings.seed, Path(scratch)
+        )
+        model, tokenizer, log = teach_in_context_learning(start, settings, arguments)
+    folder = choice.output_directory / "in_context_language_model"
+    save_checkpoint(model, tokenizer, folder)
+    finish_in_context_language_model(folder, start, settings, log, watch, choice)
+
+
+def finish_in_context_language_model(
+    folder: Path, start: Path, settings: InContextSettings, log: list[Any], watch: Stopwatch, choice: TinyZooArguments
+) -> None:
+    """Measure the checkpoint as saved, beside the one it started from, and write its report and card."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    count = 8 if choice.smoke else 120
+    with watch("measuring"):
+        in_context = measure_in_context_learning(model, tokenizer, count)
+        tasks = beside_start(measure_language_model(model, tokenizer, count), start / "training_report.json")
+    plain = {name: value for name, value in asdict(settings).items() if name not in ("seed", "mixture")}
+    mixture = {name: value for name, value in asdict(settings.mixture).items() if name != "episodes"}
+    write_tiny_zoo_card_of(
+        folder,
+        Report(
+            title="Tiny language model that learns in context",
+            description="The zoo's `language_model`, trained on so that it also learns classes from labeled texts in "
+            "its prompt: after `<s>`, each text is followed by `<int>` and its label, and the last text by `<int>` "
+            "alone. What it did before it still does: `<asr>` copies, `<int>` without examples names the intent of a "
+            "command, `<mt>`, `<ans>`, `<dlg>` and `<con>` translate, answer, reply and continue.",
+            system=model.config.model_type,
+            command=as_command(),
+            seeds={"all": settings.seed},
+            environment=environment(),
+            measurements=in_context + tasks,
+            history=training_history(log),
+            wall_seconds=watch.seconds,
+            parameters=Parameters(model.num_parameters(), model.num_parameters()),
+            limits=[
+                "Text alone was shown and is measured: how well it learns from spoken examples depends on what turns "
+                "speech into its embeddings.",
+                "It learns which word stands for a class that it can tell apart already: it knew the 31 intents "
+                "before, those that no episode showed too. Scenarios and sentiments were learned from episodes.",
+                f"It saw generated text of {len(vocabulary())} words and some made-up ones, and is no model of "
+                "English.",
+                "Two of the 31 held-out phrasings are also requests to an assistant, which it copied; they are not "
+                "among the unseen phrasings of the episodes.",
+            ],
+            corpora=[
+                Corpus(
+                    "generated text",
+                    "training",
+                    settings.steps * settings.batch_size,
+                    note="four fifths episodes of commands, requests and opinions, of 2 to 4 classes with up to 5 "
+                    "texts each; the other tasks in the rest",
+                )
+            ],
+            backbones=[Backbone("language model", "language_model", frozen=False, on_hub=False)],
+            settings=plain | mixture | asdict(settings.mixture.episodes or EpisodeCourse()),
+            language=["en"],
+            pipeline_tag="text-generation",
+        ),
+    )
+
+
+def beside_start(measurements: list[Measurement], report: Path) -> list[Measurement]:
+    """The measurements with those of the model that training started from as their topline, by name."""
+    before = {item.name: item.value for item in read_report(report).measurements} if report.exists() else {}
+    note = "topline: the language model it was trained on from"
+    return [
+        replace(item, topline=before[item.name], note=note) if item.name in before else item for item in measurements
+    ]
 
 
 def write_tiny_zoo_card_of(folder: Path, report: Report) -> None:

@@ -7,11 +7,14 @@ An adapter can teach a frozen language model to take speech only for what the mo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -22,8 +25,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from ..data.text_task_dataset import TextCollator, TextTaskDataset, in_order_by_length
-from ..data.text_tasks import FILLER, SIGNS, TextMixture, vocabulary
+from ..data.text_task_dataset import TextCollator, TextExample, TextTaskDataset, in_order_by_length
+from ..data.text_tasks import FILLER, SIGNS, TextMixture, in_context_mixture, vocabulary
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", FILLER, *SIGNS)
 
@@ -48,6 +51,18 @@ class LanguageModelSettings:
     learning_rate: float = 2e-3
     seed: int = 0
     mixture: TextMixture = field(default_factory=TextMixture)
+
+
+@dataclass(frozen=True)
+class InContextSettings:
+    """Training of a language model that knows the tasks already, so that it learns classes from examples in its
+    prompt too: see `LanguageModelSettings`."""
+
+    steps: int = 240
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    seed: int = 0
+    mixture: TextMixture = field(default_factory=in_context_mixture)
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
@@ -144,8 +159,27 @@ def train_language_model(
     dataset = TextTaskDataset(
         tokenizer, settings.mixture, size, settings.seed, seq2seq=model.config.is_encoder_decoder
     )
+    return model, tokenizer, _train(model, tokenizer, dataset, arguments)
+
+
+def teach_in_context_learning(
+    folder: str | Path, settings: InContextSettings, arguments: TrainingArguments
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[dict[str, float]]]:
+    """The causal language model of a folder, trained on; its tokenizer and the log of the training."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    size = settings.steps * settings.batch_size
+    examples = list(TextTaskDataset(tokenizer, settings.mixture, size, settings.seed))  # few: each is drawn once
+    return model, tokenizer, _train(model, tokenizer, examples, arguments)
+
+
+def _train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: TextTaskDataset | list[TextExample],
+    arguments: TrainingArguments,
+) -> list[dict[str, float]]:
     collator = TextCollator(tokenizer.pad_token_id)
-    trainer = TextTrainer(model=model, args=arguments, train_dataset=dataset, data_collator=collator)
+    trainer = TextTrainer(model=model, args=arguments, train_dataset=examples, data_collator=collator)
     trainer.train()
     model.config.use_cache = True  # the Trainer switches it off
-    return model, tokenizer, trainer.state.log_history
+    return trainer.state.log_history

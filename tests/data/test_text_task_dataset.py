@@ -1,11 +1,13 @@
 """Text tasks as token ids: what is supervised, counted in another way, and the order they are trained in."""
 
 import random
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 import torch
 
+from speechzoo.data.text_episodes import Episode
 from speechzoo.data.text_task_dataset import (
     PromptEncoder,
     TextCollator,
@@ -13,7 +15,7 @@ from speechzoo.data.text_task_dataset import (
     in_order_by_length,
     spread_out,
 )
-from speechzoo.data.text_tasks import Episode, TextMixture, draw_task
+from speechzoo.data.text_tasks import TextMixture, draw_task, in_context_mixture
 from speechzoo.training.training_tiny_language_model import train_tokenizer
 
 SIZE = 1000
@@ -85,6 +87,35 @@ def test_the_plain_form_of_an_episode(tokenizer):
     example = PromptEncoder(tokenizer).episode(episode)
     assert tokenizer.decode(example["input_ids"]) == "<s> lights on<int> red music off<int> blue lamp on<int> red"
     assert [label for label in example["labels"] if label != -100] == tokenizer.encode("red", add_special_tokens=False)
+
+
+def test_names_of_classes_are_supervised_from_the_first_on_and_a_closed_episode_ends(tokenizer):
+    episode = Episode(("lights on", "music off", "lamp on"), ("warm hat", "blue", "red"), named=True)
+    for closed in (False, True):
+        example = PromptEncoder(tokenizer).episode(episode, closed=closed)
+        text = "<s> lights on<int> warm hat music off<int> blue lamp on<int> red" + "</s>" * closed
+        assert tokenizer.decode(example["input_ids"]) == text
+        supervised = [token for token in example["labels"] if token != -100]
+        assert tokenizer.decode(supervised).strip() == "warm hat blue red" + "</s>" * closed
+
+
+def test_episodes_of_a_course_are_closed_and_spread_out_late(tokenizer):
+    mixture, filler = in_context_mixture(), tokenizer.convert_tokens_to_ids("<audio>")
+    tasks = [draw_task(mixture, 600, 0, index) for index in range(600)]
+    dataset = TextTaskDataset(tokenizer, mixture, 600, 0)
+    drawn = [(task, dataset[index], index) for index, task in enumerate(tasks) if isinstance(task, Episode)]
+    spread = Counter()
+    for task, example, index in drawn:
+        end = [*tokenizer.encode(task.labels[-1], add_special_tokens=False), tokenizer.eos_token_id]
+        assert example["input_ids"][-len(end) :] == example["labels"][-len(end) :] == end
+        assert len(example["input_ids"]) == len(example["labels"])
+        kind = "whole" if filler not in example["input_ids"] else "spread"
+        spread["early" if index < 240 else "late", kind] += 1
+    assert not spread["early", "spread"]
+    late = spread["late", "spread"] / (spread["late", "spread"] + spread["late", "whole"])
+    assert late == pytest.approx(sum(mixture.episodes.spread), abs=0.08)
+    closing = TextTaskDataset(tokenizer, mixture, 600, 0, seq2seq=True)[drawn[0][2]]
+    assert closing["input_ids"][-1] == tokenizer.convert_tokens_to_ids("<int>")
 
 
 def test_encoder_and_decoder_share_the_causal_example(examples, tokenizer):

@@ -16,18 +16,16 @@ from speechzoo.data.invented_language import translate
 from speechzoo.data.opinion_grammar import draw_opinion
 from speechzoo.data.question_grammar import draw_question
 from speechzoo.data.story_grammar import content_words, draw_whole_story, lexicon
+from speechzoo.data.text_episodes import LABELS, NEVER_IN_EPISODES, Episode
 from speechzoo.data.text_tasks import (
     ANSWER,
     CONTINUATION,
     COPY,
     FILLER,
     INTENT,
-    LABELS,
-    NEVER_IN_EPISODES,
     REPLY,
     TASKS,
     TRANSLATION,
-    Episode,
     TextMixture,
     TextTask,
     draw_episode,
