@@ -10,6 +10,8 @@ import tiny_models
 import torch
 import yaml
 
+from speechzoo import SealProjectorForConditionalGeneration
+from speechzoo.data.seal_collator import SealCollator
 from speechzoo.data.speech_text_collator import SpeechTextCollator
 from speechzoo.processing.audio_loading import save_audio
 from speechzoo.training.adapter_arguments import (
@@ -19,8 +21,17 @@ from speechzoo.training.adapter_arguments import (
     OptimizationArguments,
     OutputArguments,
 )
-from speechzoo.training.adapter_training import assemble, make_trainer, read_examples, train, training_arguments
+from speechzoo.training.adapter_training import (
+    assemble,
+    assemble_system,
+    make_trainer,
+    read_examples,
+    train,
+    training_arguments,
+)
 from speechzoo.training.command_line import parse_arguments
+from speechzoo.training.seal_arguments import AlignmentArguments, SealOutputArguments, SealProjectorArguments
+from speechzoo.training.seal_training import learned_examples, teacher_collator
 
 CONFIGURATIONS = Path(__file__).parents[1] / "examples" / "configs"
 GROUPS = (BackboneArguments, AdapterArguments, DataArguments, OptimizationArguments, OutputArguments)
@@ -28,12 +39,23 @@ GROUPS = (BackboneArguments, AdapterArguments, DataArguments, OptimizationArgume
 FAMILIES = {
     "openai/whisper-small": "whisper",
     "openai/whisper-large-v3": "whisper",
+    "openai/whisper-large-v2": "whisper",
     "facebook/hubert-base-ls960": "hubert",
+    "microsoft/phi-2": "phi",
+    "microsoft/Phi-3-mini-4k-instruct": "phi3",
     "Qwen/Qwen3-0.6B": "qwen3",
     "bigscience/mt0-small": "mt5",
     "bigscience/mt0-xxl-mt": "mt5",
 }
 TINY = ("tiny_zoo.yaml", "tiny_mixture.yaml")
+SEAL_GROUPS = (
+    BackboneArguments,
+    SealProjectorArguments,
+    AlignmentArguments,
+    DataArguments,
+    OptimizationArguments,
+    SealOutputArguments,
+)
 
 
 def _is_real(path: Path) -> bool:
@@ -42,7 +64,8 @@ def _is_real(path: Path) -> bool:
     return not backbone.get("audio_model", "examples/").startswith("examples/")
 
 
-REAL = sorted(path.name for path in CONFIGURATIONS.glob("*.yaml") if _is_real(path))
+SEAL = sorted(path.name for path in CONFIGURATIONS.glob("seal_*.yaml") if _is_real(path))
+REAL = sorted({path.name for path in CONFIGURATIONS.glob("*.yaml") if _is_real(path)} - set(SEAL))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +128,33 @@ def test_ready_configuration_trains_at_toy_size(
         **processor([processor.prompt("asr")], [str(recordings / "0.flac")], return_tensors="pt"), max_new_tokens=3
     )
     assert generated.shape[0] == 1
+
+
+@pytest.mark.parametrize("name", SEAL)
+def test_ready_configuration_of_seal_trains_at_toy_size(name: str, tmp_path: Path, recordings: Path) -> None:
+    groups = parse_arguments("", *SEAL_GROUPS, argv=["--config", str(CONFIGURATIONS / name)])
+    backbones, projector, alignment, data, optimization, output = groups
+    encoder = tiny_models.save_encoder(FAMILIES[backbones.audio_model], tmp_path / "encoder")
+    language_model = tiny_models.save_language_model(FAMILIES[backbones.text_model], tmp_path / "language_model")
+    backbones = dataclasses.replace(backbones, audio_model=str(encoder), text_model=str(language_model))
+    torch.manual_seed(0)
+    fields = {**dataclasses.asdict(projector), "divergence": alignment.divergence}
+    model, processor = assemble_system(SealProjectorForConditionalGeneration, backbones, data, **fields)
+    before = {key: parameter.clone() for key, parameter in model.named_parameters()}
+    optimization = dataclasses.replace(
+        optimization, max_steps=2, batch_size=4, workers=0, warmup_steps=0, cache_directory=tmp_path
+    )
+    collator = SealCollator(processor, alignment.weights, alignment.first_token)
+    examples = learned_examples(model, collator, read_examples([f"{recordings}@train"], data), alignment)
+    collator = teacher_collator(model, collator, [examples], alignment, optimization)
+    output = dataclasses.replace(output, output_dir=tmp_path / "output", save_steps=0)
+    trainer = make_trainer(
+        model, collator, examples, None, training_arguments(optimization, output, updates=2, evaluates=False)
+    )
+    train(trainer, resume=False)
+    moved = {key for key, parameter in model.named_parameters() if not torch.equal(parameter, before[key])}
+    assert moved == {key for key in before if key.startswith("model.projector.")}
+    assert model.config.projector == projector.projector and model.config.encoding == projector.encoding
 
 
 @pytest.mark.parametrize("name", TINY)

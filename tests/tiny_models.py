@@ -85,6 +85,7 @@ CAUSAL: dict[str, Callable[[], Any]] = {
     "phi": lambda: transformers.PhiConfig(
         vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
     ),
+    "phi3": lambda: transformers.Phi3Config(pad_token_id=0, **DECODER),
     "gemma": lambda: transformers.GemmaConfig(**DECODER),
     "gemma2": lambda: transformers.Gemma2Config(**DECODER, final_logit_softcapping=2.0),
     "gemma3": lambda: transformers.Gemma3TextConfig(**DECODER),

@@ -6,7 +6,7 @@ import torch
 from speech_text_cases import ANSWERS, CLIPS, ENCODINGS, clip, labeled, pad_further
 from torch import nn
 
-ONLY_A_MATRIX = {"llama", "qwen3", "opt", "gpt2", "phi", "gemma", "gemma3", "mt5", "bart"}
+ONLY_A_MATRIX = {"llama", "qwen3", "opt", "gpt2", "phi", "phi3", "gemma", "gemma3", "mt5", "bart"}
 FAMILIES = list(tiny_models.LANGUAGE_MODELS)
 EVERY_MODEL = [(encoder, encoding, "llama") for encoder, encoding in ENCODINGS] + [
     ("wav2vec2", "clip", family) for family in FAMILIES if family != "llama"

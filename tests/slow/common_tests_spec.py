@@ -22,6 +22,9 @@ from transformers import (
 )
 
 from speechzoo import (
+    SealProjectorConfig,
+    SealProjectorForConditionalGeneration,
+    SealProjectorModel,
     SpeechTextAdapterConfig,
     SpeechTextAdapterForConditionalGeneration,
     SpeechTextAdapterModel,
@@ -55,19 +58,20 @@ def speech_encoder() -> Wav2Vec2Config:
     )
 
 
+def both_backbones(language_model: PreTrainedConfig) -> dict[str, Any]:
+    return {
+        "audio_config": speech_encoder(),
+        "text_config": language_model,
+        "frame_kernel": FRAME_KERNEL,
+        "frame_stride": FRAME_STRIDE,
+        "reduction_ratio": REDUCTION_RATIO,
+        "audio_token_id": AUDIO_TOKEN,
+        "linear_head": True,
+    }
+
+
 def adapter_config(language_model: PreTrainedConfig, **keywords: Any) -> SpeechTextAdapterConfig:
-    return SpeechTextAdapterConfig(
-        audio_config=speech_encoder(),
-        text_config=language_model,
-        frame_kernel=FRAME_KERNEL,
-        frame_stride=FRAME_STRIDE,
-        reduction_ratio=REDUCTION_RATIO,
-        adapter_layers=1,
-        adapter_heads=2,
-        audio_token_id=AUDIO_TOKEN,
-        linear_head=True,
-        **keywords,
-    )
+    return SpeechTextAdapterConfig(**both_backbones(language_model), adapter_layers=1, adapter_heads=2, **keywords)
 
 
 def tiny_llama(**keywords: Any) -> LlamaConfig:
@@ -88,6 +92,10 @@ def tiny_llama(**keywords: Any) -> LlamaConfig:
 
 def with_causal_model(**keywords: Any) -> SpeechTextAdapterConfig:
     return adapter_config(tiny_llama(), **keywords)
+
+
+def with_projector() -> SealProjectorConfig:
+    return SealProjectorConfig(**both_backbones(tiny_llama()))
 
 
 def with_encoder_decoder(**keywords: Any) -> SpeechTextAdapterConfig:
@@ -209,6 +217,14 @@ CASES = [
         "model_classes": MODEL_CLASSES,
         "attrs": {"_is_composite": True},
         "expected": NO_GENERATION_TESTS,
+    },
+    {
+        "name": "SealProjector",
+        "config": with_projector,
+        "inputs": prompts_with_speech,
+        "model_classes": [SealProjectorModel, SealProjectorForConditionalGeneration],
+        "attrs": {"_is_composite": True},
+        "expected": NO_GENERATION_TESTS | FROZEN,
     },
     *(
         {

@@ -25,6 +25,7 @@ LEAST_PASSED = {
     "CausalModel": 100,
     "EncoderDecoder": 92,
     "TrainedBackbones": 104,
+    "SealProjector": 100,
     "SUTLMOverLlama": 104,
     "SUTLMOverGPT2": 98,
     "Processor": 25,
