@@ -1,20 +1,24 @@
-"""log P(continuation | prompt) by a joint language model, for many continuations of prompts that are read once.
+"""log P(continuation | prompt) by a language model, for many continuations of prompts that are read once.
 
-A prompt's keys and values are computed once, and all of its continuations look at the same ones. Prompts of one length
-are read together, so that none is padded. Shapes: M prompts, B of them read together, N continuations, R rows (each a
-prompt and a continuation) in a forward, P tokens of a prompt, C tokens of the longest continuation, V vocabulary.
+A prompt's keys and values are computed once, and all of its continuations look at the same ones; so do several prompts
+at those of what they all begin with. Prompts of one length are read together, so that none is padded. Shapes: M
+prompts, B of them read together, N continuations, R rows (each a prompt and a continuation) in a forward, P tokens of
+a prompt, C tokens of the longest continuation, D width, V vocabulary.
 """
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_outputs import BaseModelOutput
 
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 
@@ -27,7 +31,6 @@ _SHAREABLE = (DynamicLayer, DynamicSlidingWindowLayer)
 _TOGETHER = 256
 
 
-@torch.no_grad()
 def continuation_scores(
     model: SUTLMForCausalLM,
     prompts: Sequence[Sequence[int]],
@@ -52,35 +55,134 @@ def continuation_scores(
 
     Raises `ValueError` for an empty prompt or continuation, and where a score is no number.
     """
-    if not all(map(len, prompts)) or not all(map(len, continuations)):
-        raise ValueError("a prompt or a continuation has no tokens; leave it out")
-    model.eval()
-    needed = [range(len(continuations))] * len(prompts) if needed is None else needed
-    scores = np.full((len(continuations), len(prompts)), np.nan)
-    read = _once if share_caches and _can_share(model) else _each_time
-    for group in tqdm(list(_groups(prompts, needed, rows)), desc="scoring", unit="group", leave=False):
-        reader = read(model, torch.tensor([list(prompts[number]) for number in group], device=model.device))
-        for owners, numbers in _batches(group, continuations, needed, rows):
-            found = _sums(reader, owners, [continuations[number] for number in numbers], model.device)
-            scores[numbers, [group[owner] for owner in owners]] = found
-    return scores
+    scorer = ContinuationScorer(model, model.model.embed, share_caches, rows)
+    return scorer.scores(prompts, continuations, needed)
 
 
-def _sums(reader: Reader, owners: list[int], continuations: Sequence[Sequence[int]], device: torch.device) -> Floats:
-    """log P of rows [R]."""
-    tokens, kept = _padded(continuations, device)
-    found = reader(torch.tensor(owners, device=device), tokens).masked_fill(~kept, 0)
-    sums = found.cpu().double().sum(1)
-    if sums.isnan().any():
-        raise ValueError("the model gives a continuation a score that is no number; look at its weights")
-    return sums.numpy()
+@dataclass(frozen=True)
+class Beginning:
+    """What several prompts begin with: embeddings [1, P, D], and their keys and values where these are shared."""
+
+    embeddings: Tensor
+    cache: DynamicCache | None
 
 
-def _can_share(model: SUTLMForCausalLM) -> bool:
-    return all(type(layer) in _SHAREABLE for layer in DynamicCache(config=model.config.text_config).layers)
+class ContinuationScorer:
+    """The scores above, for a causal LM or an encoder-decoder whose prompts are tokens or embeddings.
+
+    An encoder-decoder's continuations share what the encoder says of their prompt; two prompts share nothing.
+
+    Args:
+        model: is put into `eval()`.
+        embed: tokens of any shape -> [..., D].
+        share_caches, rows: as above.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, embed: Callable[[Tensor], Tensor], share_caches: bool = True, rows: int = 64
+    ) -> None:
+        self.model, self.embed, self.rows = model.eval(), embed, rows
+        self.share_caches = share_caches and (model.config.is_encoder_decoder or _can_share(model))
+
+    @torch.no_grad()
+    def begin(self, embeddings: Tensor) -> Beginning:
+        """Reads [P, D], at least one, that several prompts begin with."""
+        if not self.share_caches or self.model.config.is_encoder_decoder:
+            return Beginning(embeddings[None], None)
+        return Beginning(embeddings[None], self._read(embeddings[None], None).past_key_values)
+
+    @torch.no_grad()
+    def scores(
+        self,
+        prompts: Sequence[Sequence[int] | Tensor],
+        continuations: Sequence[Sequence[int]],
+        needed: Sequence[Sequence[int]] | None = None,
+        beginning: Beginning | None = None,
+    ) -> Floats:
+        """[N, M], as above; a prompt is tokens, or embeddings [P, D], that stand behind the beginning if any."""
+        if not all(map(len, prompts)) or not all(map(len, continuations)):
+            raise ValueError("a prompt or a continuation has no tokens; leave it out")
+        needed = [range(len(continuations))] * len(prompts) if needed is None else needed
+        scores = np.full((len(continuations), len(prompts)), np.nan)
+        for group in tqdm(list(_groups(prompts, needed, self.rows)), desc="scoring", unit="group", leave=False):
+            reader = self._reader(self._stacked([prompts[number] for number in group]), beginning)
+            for owners, numbers in _batches(group, continuations, needed, self.rows):
+                found = self._sums(reader, owners, [continuations[number] for number in numbers])
+                scores[numbers, [group[owner] for owner in owners]] = found
+        return scores
+
+    def _stacked(self, prompts: Sequence[Sequence[int] | Tensor]) -> Tensor:
+        """[B, P, D] of prompts of one length."""
+        read = [one for one in prompts if isinstance(one, Tensor)]
+        return torch.stack(read) if read else self.embed(torch.tensor([*map(list, prompts)], device=self.model.device))
+
+    def _sums(self, reader: Reader, owners: list[int], continuations: Sequence[Sequence[int]]) -> Floats:
+        """log P of rows [R]."""
+        tokens, kept = _padded(continuations, self.model.device)
+        found = reader(torch.tensor(owners, device=self.model.device), tokens).masked_fill(~kept, 0)
+        sums = found.cpu().double().sum(1)
+        if sums.isnan().any():
+            raise ValueError("the model gives a continuation a score that is no number; look at its weights")
+        return sums.numpy()
+
+    def _reader(self, prompts: Tensor, beginning: Beginning | None) -> Reader:
+        if self.share_caches and not self.model.config.is_encoder_decoder:
+            return self._once(prompts, beginning)
+        if beginning is not None:
+            prompts = torch.cat([beginning.embeddings.expand(len(prompts), -1, -1), prompts], 1)
+        return self._decoding(prompts) if self.model.config.is_encoder_decoder else self._each_time(prompts)
+
+    def _read(self, embeddings: Tensor, cache: DynamicCache | None) -> Any:
+        """Reads [B, P, D] behind what the cache holds, which is added to."""
+        cache = DynamicCache(config=self.model.config) if cache is None else cache
+        return self.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    def _once(self, prompts: Tensor, beginning: Beginning | None) -> Reader:
+        """Reads prompts [B, P, D] now, and later what follows them."""
+        before = None if beginning is None else _shared(beginning.cache, torch.zeros(len(prompts), dtype=torch.long))
+        read = self._read(prompts, before)
+
+        def log_probabilities(owners: Tensor, tokens: Tensor) -> Tensor:
+            first = _gathered(read.logits[owners], tokens[:, :1])
+            if tokens.shape[1] == 1:
+                return first
+            shared, inputs = _shared(read.past_key_values, owners), self.embed(tokens[:, :-1])
+            logits = self.model(inputs_embeds=inputs, past_key_values=shared, use_cache=True).logits
+            return torch.cat([first, _gathered(logits, tokens[:, 1:])], 1)
+
+        return log_probabilities
+
+    def _each_time(self, prompts: Tensor) -> Reader:
+        """Reads prompts [B, P, D] with every row."""
+
+        def log_probabilities(owners: Tensor, tokens: Tensor) -> Tensor:
+            whole = torch.cat([prompts[owners], self.embed(tokens[:, :-1])], 1)
+            kept = tokens.shape[1]
+            return _gathered(self.model(inputs_embeds=whole, use_cache=False, logits_to_keep=kept).logits, tokens)
+
+        return log_probabilities
+
+    def _decoding(self, prompts: Tensor) -> Reader:
+        """Encodes prompts [B, P, D] now, or with every row, for a decoder to look at."""
+        encoder = self.model.get_encoder()
+        states = encoder(inputs_embeds=prompts).last_hidden_state if self.share_caches else None
+
+        def log_probabilities(owners: Tensor, tokens: Tensor) -> Tensor:
+            seen = encoder(inputs_embeds=prompts[owners]).last_hidden_state if states is None else states[owners]
+            inputs = self.model.prepare_decoder_input_ids_from_labels(labels=tokens)
+            output = self.model(encoder_outputs=BaseModelOutput(seen), decoder_input_ids=inputs, use_cache=False)
+            return _gathered(output.logits, tokens)
+
+        return log_probabilities
 
 
-def _groups(prompts: Sequence[Sequence[int]], needed: Sequence[Sequence[int]], rows: int) -> Iterator[list[int]]:
+def _can_share(model: PreTrainedModel) -> bool:
+    return all(type(layer) in _SHAREABLE for layer in DynamicCache(config=model.config).layers)
+
+
+def _groups(
+    prompts: Sequence[Sequence[int] | Tensor], needed: Sequence[Sequence[int]], rows: int
+) -> Iterator[list[int]]:
     """Numbers of prompts read together: of one length, their continuations no more than `rows`; one at least."""
     group: list[int] = []
     for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
@@ -104,32 +206,6 @@ def _batches(
     for start in range(0, len(pairs), rows):
         batch = pairs[start : start + rows]
         yield [place for place, _ in batch], [number for _, number in batch]
-
-
-def _once(model: SUTLMForCausalLM, prompts: Tensor) -> Reader:
-    """Reads prompts [B, P] now, and later what follows them."""
-    cache = DynamicCache(config=model.config.text_config)
-    read = model(prompts, past_key_values=cache, use_cache=True, logits_to_keep=1)
-
-    def log_probabilities(owners: Tensor, tokens: Tensor) -> Tensor:
-        first = _gathered(read.logits[owners], tokens[:, :1])
-        if tokens.shape[1] == 1:
-            return first
-        shared = _shared(read.past_key_values, owners)
-        logits = model(tokens[:, :-1], past_key_values=shared, use_cache=True).logits
-        return torch.cat([first, _gathered(logits, tokens[:, 1:])], 1)
-
-    return log_probabilities
-
-
-def _each_time(model: SUTLMForCausalLM, prompts: Tensor) -> Reader:
-    """Reads prompts [B, P] with every row."""
-
-    def log_probabilities(owners: Tensor, tokens: Tensor) -> Tensor:
-        whole = torch.cat([prompts[owners], tokens[:, :-1]], 1)
-        return _gathered(model(whole, use_cache=False, logits_to_keep=tokens.shape[1]).logits, tokens)
-
-    return log_probabilities
 
 
 def _shared(cache: DynamicCache, owners: Tensor) -> DynamicCache:

@@ -6,14 +6,15 @@ speech embeddings of a part, A speech embeddings of a clip, D width of the LLM.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Protocol, TypeAlias
+from itertools import groupby, takewhile
+from typing import Any, Protocol, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration
+from ..modeling.modality_generation import Glue
+from ..modeling.modeling_speech_text_generation import SpeechTextForConditionalGeneration
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from ..processing.processing_sutlm import SUTLMProcessor
@@ -94,7 +95,23 @@ class PromptReader(Protocol):
         """
 
 
-class TextPromptReader:
+class _ReadsTokens:
+    """What readers share whose texts are tokenized by the language model's own tokenizer."""
+
+    language_model: PreTrainedModel
+    tokenizer: Any
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        return self.language_model.get_input_embeddings()(tokens)
+
+    def answer_tokens(self, label: str, after: str = "") -> list[int]:
+        return _added_tokens(self._tokens, label, after)
+
+
+class TextPromptReader(_ReadsTokens):
     """A language model that reads clips as text: as what is said, or as what a recognizer heard.
 
     Args:
@@ -123,21 +140,12 @@ class TextPromptReader:
             return segment.text
         return _known(self.transcripts, segment, "transcript")
 
-    def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
     @torch.no_grad()
     def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
         return [_embedded(self, self._tokens("".join(map(self._text, part)))) for part in segments]
 
-    def embed_tokens(self, tokens: Tensor) -> Tensor:
-        return self.language_model.get_input_embeddings()(tokens)
 
-    def answer_tokens(self, label: str, after: str = "") -> list[int]:
-        return _added_tokens(self._tokens, label, after)
-
-
-class SpeechPromptReader:
+class SpeechPromptReader(_ReadsTokens):
     """A model with a projector between a speech encoder and a language model, which hears clips.
 
     Args:
@@ -153,7 +161,7 @@ class SpeechPromptReader:
 
     def __init__(
         self,
-        model: SpeechTextAdapterForConditionalGeneration,
+        model: SpeechTextForConditionalGeneration,
         processor: SpeechTextAdapterProcessor,
         name: str = "speech",
         batch_size: int = 8,
@@ -168,9 +176,6 @@ class SpeechPromptReader:
         if isinstance(segment, str):
             return segment
         return self.processor.audio_token if segment.is_spoken else segment.text
-
-    def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     @torch.no_grad()
     def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
@@ -188,7 +193,8 @@ class SpeechPromptReader:
         if len(places) != len(speech):
             raise ValueError(f"a text holds {self.processor.audio_token}, which stands for clips; remove it: {text!r}")
         before, *behind = (self.embed_tokens(run) for run in _between(tokens, places))
-        return torch.cat([before, *(piece for pair in zip(speech, behind, strict=True) for piece in pair)])
+        pieces = [piece for pair in zip(speech, behind, strict=True) for piece in pair]
+        return torch.cat([before, *(piece.to(before.dtype) for piece in pieces)])
 
     def _hear(self, clips: Iterable[Clip]) -> dict[Clip, Tensor]:
         """Embeddings [A, D] of clips, new ones in batches; the oldest of too many are forgotten."""
@@ -210,25 +216,21 @@ class SpeechPromptReader:
         embeddings = self.model.model.get_audio_features(**inputs, return_dict=True).pooler_output
         return dict(zip(clips, embeddings.split(counts), strict=True))
 
-    def embed_tokens(self, tokens: Tensor) -> Tensor:
-        return self.language_model.get_input_embeddings()(tokens)
-
-    def answer_tokens(self, label: str, after: str = "") -> list[int]:
-        return _added_tokens(self._tokens, label, after)
-
 
 class UnitPromptReader:
     """A joint language model of text and speech units, which reads clips as units.
 
-    Every run of text begins with `<T_EN>` and every run of units with `<U_EN>`, as between two renderings of one
-    sentence; a query that ends in speech is continued in text. Our reading: the paper has no prompts with examples.
+    A query that ends in speech is continued in text. Our reading: the paper has no prompts with examples.
 
     Args:
         model, processor: of the same kind.
         utterances: deduplicated units of clips with audio, by their id.
         name: in reports.
+        glue: what stands where a part changes from text to speech or back: "start" (`<T_EN>`, `<U_EN>`), for models
+            trained on speech and text in a row, or "switch" (`<U2T>`, `<T2U>`), for those trained on alternating
+            speech and text. Every part begins with a start.
 
-    Raises `ValueError` when reading a clip with audio that has no units, and for a text that spells a special token.
+    Raises `ValueError` for another glue, and when reading a clip with audio that has no units.
     """
 
     def __init__(
@@ -237,9 +239,12 @@ class UnitPromptReader:
         processor: SUTLMProcessor,
         utterances: Mapping[str, Sequence[int]],
         name: str = "units",
+        glue: Glue = "start",
     ) -> None:
+        if glue not in get_args(Glue):
+            raise ValueError(f"there is no glue '{glue}'; choose {' or '.join(get_args(Glue))}")
         self.language_model, self.processor, self.utterances = model.eval(), processor, utterances
-        self.tokenizer, self.name = processor.tokenizer, name
+        self.tokenizer, self.name, self.glue = processor.tokenizer, name, glue
 
     def _span(self, segment: Segment) -> tuple[str, Any]:
         if isinstance(segment, Clip) and segment.is_spoken:
@@ -251,7 +256,7 @@ class UnitPromptReader:
         for kind, run in groupby(map(self._span, part), lambda span: span[0]):
             contents = [content for _, content in run]
             spans += [("text", "".join(contents))] if kind == "text" else [(kind, content) for content in contents]
-        return self.processor.sequence(spans, continue_with="text") if spans else []
+        return self.processor.sequence(spans, self.glue == "switch", continue_with="text") if spans else []
 
     @torch.no_grad()
     def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
@@ -262,6 +267,51 @@ class UnitPromptReader:
 
     def answer_tokens(self, label: str, after: str = "") -> list[int]:
         return _added_tokens(self.processor.text_tokens, label, after)
+
+
+def read_whole(reader: PromptReader, prompts: Sequence[FewShotPrompt]) -> list[Tensor]:
+    """[T, D] of each prompt, from its demonstrations to the end of its query."""
+    demonstrations = list(dict.fromkeys(prompt.demonstrations for prompt in prompts))
+    beginnings = dict(zip(demonstrations, reader.embed(demonstrations), strict=True))
+    queries = reader.embed([prompt.query for prompt in prompts])
+    pairs = zip(prompts, queries, strict=True)
+    return [torch.cat([beginnings[prompt.demonstrations], query]) for prompt, query in pairs]
+
+
+def label_tokens(reader: PromptReader, prompts: Sequence[FewShotPrompt], labels: Sequence[str]) -> list[list[int]]:
+    """The tokens of each label behind the prompts.
+
+    Raises `ValueError` where there are no labels, for labels that have no tokens or the same ones, and for prompts
+    whose ends turn labels into other tokens.
+    """
+    endings = sorted({_ending(prompt.query) for prompt in prompts}) or [""]
+    tokens, *others = ([reader.answer_tokens(label, ending) for label in labels] for ending in endings)
+    for ending, other in zip(endings[1:], others, strict=True):
+        if other != tokens:
+            raise ValueError(
+                f"labels are other tokens behind {ending!r} than behind {endings[0]!r}; score them in two calls"
+            )
+    _check_labels(reader.name, dict(zip(labels, map(tuple, tokens), strict=True)), len(labels))
+    return tokens
+
+
+def _check_labels(name: str, tokens: dict[str, tuple[int, ...]], count: int) -> None:
+    if not count or not all(tokens.values()):
+        raise ValueError(f"there are no labels, or one of them has no tokens: {', '.join(map(repr, tokens))}")
+    labels: dict[tuple[int, ...], list[str]] = {}
+    for label, own in tokens.items():
+        labels.setdefault(own, []).append(label)
+    if len(labels) < count:
+        same = [" ".join(map(repr, alike)) for alike in labels.values() if len(alike) > 1] or ["one that is repeated"]
+        raise ValueError(
+            f"labels are the same tokens to '{name}': {', '.join(same)}; choose words that it tells apart"
+        )
+
+
+def _ending(query: tuple[Segment, ...]) -> str:
+    """The text behind the last clip."""
+    texts = [*takewhile(lambda one: isinstance(one, str), reversed(query))]
+    return "".join(map(str, reversed(texts)))
 
 
 def _embedded(reader: PromptReader, tokens: list[int]) -> Tensor:

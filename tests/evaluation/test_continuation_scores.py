@@ -91,7 +91,7 @@ def shapes_read(model, prompts, **options) -> list[tuple[int, ...]]:
     """The shapes of what the body reads."""
     read = []
     hook = model.model.register_forward_pre_hook(
-        lambda module, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+        lambda module, args, kwargs: read.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
     continuation_scores(model, prompts, tokens(*LENGTHS, seed=2), **options)
     hook.remove()
