@@ -14,7 +14,6 @@ Without --config, examples/configs/sutlm_evaluation.yaml lies underneath.
 """
 
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -51,9 +50,7 @@ TINY_ZOO = Path(__file__).parent / "configs" / "sutlm_evaluation.yaml"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
-    judged, reading, tests, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    judged, reading, tests, output = parse_arguments(__doc__ or "", *GROUPS, underneath=TINY_ZOO)
     use_all_cores()
     watch = Stopwatch()
     model = AutoModelForCausalLM.from_pretrained(judged.model, revision=judged.model_revision).eval()

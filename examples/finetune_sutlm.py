@@ -11,7 +11,6 @@ pretrained models, are one sweep: examples/configs/sweeps/sutlm_slue_sentiment.y
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,9 +65,7 @@ TINY = Path(__file__).parent / "configs" / "sutlm_slue_sentiment.yaml"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY), *words]
-    start, understanding, data, optimization, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    start, understanding, data, optimization, output = parse_arguments(__doc__ or "", *GROUPS, underneath=TINY)
     use_all_cores()
     set_seed(optimization.seed)
     watch = Stopwatch()

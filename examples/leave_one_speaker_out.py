@@ -7,7 +7,6 @@ through the same procedure beside it.
 """
 
 import os
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -38,10 +37,8 @@ TASK = "answer"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(CONFIGURATION), *words]
     sections = (BackboneArguments, AdapterArguments, OptimizationArguments, SpeakerArguments)
-    *given, experiment = parse_arguments(__doc__ or "", *sections, argv=chosen)
+    *given, experiment = parse_arguments(__doc__ or "", *sections, underneath=CONFIGURATION)
     groups: Groups = (given[0], given[1], given[2])
     candidates = {name: changed(groups, values) for name, values in experiment.candidates.items()}
     watch = Stopwatch()

@@ -14,7 +14,6 @@ regularization, one is chosen for each fold on the other folds alone, by the mea
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -56,10 +55,8 @@ TASK = "slots"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(CONFIGURATION), *words]
     sections = (BackboneArguments, AdapterArguments, OptimizationArguments, SlotArguments)
-    *given, experiment = parse_arguments(__doc__ or "", *sections, argv=chosen)
+    *given, experiment = parse_arguments(__doc__ or "", *sections, underneath=CONFIGURATION)
     groups: Groups = (given[0], given[1], given[2])
     candidates = {name: changed(groups, values) for name, values in experiment.candidates.items()}
     watch = Stopwatch()

@@ -9,14 +9,13 @@ Without --config, examples/configs/tiny_zoo.yaml lies underneath.
 """
 
 import os
-import sys
 from pathlib import Path
 
 from transformers import set_seed
 
 from speechzoo.data.speech_text_collator import SpeechTextCollator
-from speechzoo.evaluation.adapter_report import Stopwatch, check_plan, first_clips
-from speechzoo.hub_cards.speech_text_run import SpeechTextRun
+from speechzoo.evaluation.adapter_report import Stopwatch
+from speechzoo.hub_cards.speech_text_run import SpeechTextRun, read_run_examples
 from speechzoo.training.adapter_arguments import (
     AdapterArguments,
     BackboneArguments,
@@ -29,9 +28,6 @@ from speechzoo.training.adapter_training import (
     keep_encoder_frames,
     make_trainer,
     optimizer_updates,
-    read_examples,
-    read_training_examples,
-    refuse_shared_clips,
     train,
     training_arguments,
     use_all_cores,
@@ -43,20 +39,12 @@ TINY_ZOO = Path(__file__).parent / "configs" / "tiny_zoo.yaml"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
-    backbones, adapter, data, optimization, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    backbones, adapter, data, optimization, output = parse_arguments(__doc__ or "", *GROUPS, underneath=TINY_ZOO)
     processes = use_all_cores()
     watch = Stopwatch()
 
     with watch("corpora"):
-        train_examples = read_training_examples(data)
-        validation_examples = read_examples(data.validation_data, data) if data.validation_data else None
-        tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
-        refuse_shared_clips(train_examples, tests)
-        if output.test_limit:
-            tests = {name: first_clips(rows, output.test_limit) for name, rows in tests.items()}
-        check_plan(tests, data.metrics, output.check)
+        examples = read_run_examples(data, output)
 
     set_seed(optimization.seed)
     with watch("assembling"):
@@ -64,13 +52,11 @@ def main() -> None:
     collator = SpeechTextCollator(processor)
     if optimization.cache_features:
         with watch("encoding"):
-            collator, (train_examples, *rest) = keep_encoder_frames(
-                model, processor, [rows for rows in (train_examples, validation_examples) if rows], optimization
-            )
-            validation_examples = rest[0] if rest else None
-    updates = optimizer_updates(len(train_examples), optimization, processes)
-    arguments = training_arguments(optimization, output, updates, validation_examples is not None)
-    trainer = make_trainer(model, collator, train_examples, validation_examples, arguments)
+            collator, kept = keep_encoder_frames(model, processor, examples.given, optimization)
+            examples = examples.with_learned(kept)
+    updates = optimizer_updates(len(examples.training), optimization, processes)
+    arguments = training_arguments(optimization, output, updates, examples.validation is not None)
+    trainer = make_trainer(model, collator, examples.training, examples.validation, arguments)
     with watch("training"):
         train(trainer, output.resume)
     if not trainer.is_world_process_zero():
@@ -80,9 +66,7 @@ def main() -> None:
         trainer,
         data,
         output,
-        train_examples,
-        validation_examples,
-        tests,
+        examples,
         command=as_command(),
         seed=optimization.seed,
         paper="2310.00230",

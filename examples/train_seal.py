@@ -12,7 +12,6 @@ Without --config, examples/configs/seal_tiny_zoo.yaml lies underneath.
 """
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,18 +19,15 @@ from transformers import set_seed
 
 from speechzoo import SealProjectorForConditionalGeneration
 from speechzoo.data.seal_collator import SealCollator
-from speechzoo.evaluation.adapter_report import Stopwatch, check_plan, first_clips
+from speechzoo.evaluation.adapter_report import Stopwatch
 from speechzoo.evaluation.teacher_divergence import divergence_measurements
-from speechzoo.hub_cards.speech_text_run import SpeechTextRun
+from speechzoo.hub_cards.speech_text_run import SpeechTextRun, read_run_examples
 from speechzoo.training.adapter_arguments import BackboneArguments, DataArguments, OptimizationArguments
 from speechzoo.training.adapter_training import (
     assemble_system,
     keep_encoder_frames,
     make_trainer,
     optimizer_updates,
-    read_examples,
-    read_training_examples,
-    refuse_shared_clips,
     train,
     training_arguments,
     use_all_cores,
@@ -52,20 +48,14 @@ TINY_ZOO = Path(__file__).parent / "configs" / "seal_tiny_zoo.yaml"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
-    backbones, projector, alignment, data, optimization, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    backbones, projector, alignment, data, optimization, output = parse_arguments(
+        __doc__ or "", *GROUPS, underneath=TINY_ZOO
+    )
     processes = use_all_cores()
     watch = Stopwatch()
 
     with watch("corpora"):
-        train_examples = read_training_examples(data)
-        validation_examples = read_examples(data.validation_data, data) if data.validation_data else None
-        tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
-        refuse_shared_clips(train_examples, tests)
-        if output.test_limit:
-            tests = {name: first_clips(rows, output.test_limit) for name, rows in tests.items()}
-        check_plan(tests, data.metrics, output.check)
+        examples = read_run_examples(data, output)
 
     set_seed(optimization.seed)
     with watch("assembling"):
@@ -73,8 +63,7 @@ def main() -> None:
         model, processor = assemble_system(SealProjectorForConditionalGeneration, backbones, data, **fields)
     collator = SealCollator(processor, alignment.weights, alignment.first_token)
     with watch("targets"):
-        given = [rows for rows in (train_examples, validation_examples) if rows]
-        learned = [learned_examples(model, collator, rows, alignment) for rows in given]
+        learned = [learned_examples(model, collator, rows, alignment) for rows in examples.given]
     with watch("encoding"):
         if optimization.cache_features:
             heard, learned = keep_encoder_frames(model, processor, learned, optimization)
@@ -82,9 +71,9 @@ def main() -> None:
         collator = teacher_collator(model, collator, learned, alignment, optimization)
 
     updates = optimizer_updates(len(learned[0]), optimization, processes)
-    validation = learned[1] if len(learned) > 1 else None
-    arguments = training_arguments(optimization, output, updates, validation is not None)
-    trainer = make_trainer(model, collator, learned[0], validation, arguments)
+    rows = examples.with_learned(learned)
+    arguments = training_arguments(optimization, output, updates, rows.validation is not None)
+    trainer = make_trainer(model, collator, rows.training, rows.validation, arguments)
     with watch("training"):
         train(trainer, output.resume)
     if not trainer.is_world_process_zero():
@@ -93,18 +82,16 @@ def main() -> None:
     with watch("divergence"):
         distances = [
             row
-            for name, rows in tests.items()
+            for name, tested in examples.tests.items()
             for row in divergence_measurements(
-                name, model, collator, with_written_targets(model, collator, rows, alignment), split="final test"
+                name, model, collator, with_written_targets(model, collator, tested, alignment), split="final test"
             )
         ]
     SpeechTextRun(
         trainer,
         data,
         output,
-        train_examples,
-        validation_examples,
-        tests,
+        examples,
         command=as_command(),
         seed=optimization.seed,
         paper="2407.14875",

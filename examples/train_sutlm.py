@@ -9,7 +9,6 @@ Without --config, examples/configs/sutlm_tiny_zoo.yaml lies underneath.
 """
 
 import os
-import sys
 from pathlib import Path
 
 from transformers import set_seed
@@ -61,9 +60,9 @@ TINY_ZOO = Path(__file__).parent / "configs" / "sutlm_tiny_zoo.yaml"
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
-    language_model, units, mixture, pretraining, tests, output = parse_arguments(__doc__ or "", *GROUPS, argv=chosen)
+    language_model, units, mixture, pretraining, tests, output = parse_arguments(
+        __doc__ or "", *GROUPS, underneath=TINY_ZOO
+    )
     use_all_cores()
     set_seed(pretraining.seed)
     watch = Stopwatch()

@@ -13,7 +13,6 @@ again.
 
 # ruff: noqa: RUF009  `option` returns dataclasses.field.
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,10 +85,8 @@ class OutputArguments:
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(TINY_ZOO), *words]
     units, data, training, output = parse_arguments(
-        __doc__ or "", UnitArguments, DataArguments, TrainingArguments, OutputArguments, argv=chosen
+        __doc__ or "", UnitArguments, DataArguments, TrainingArguments, OutputArguments, underneath=TINY_ZOO
     )
     use_all_cores()
     watch = Stopwatch()

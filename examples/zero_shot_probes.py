@@ -8,7 +8,6 @@ its own; its column `facts` (a word by kind), or its columns `listed` and `distr
 
 # ruff: noqa: RUF009  `option` returns dataclasses.field.
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,9 +66,7 @@ class ProbingArguments:
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    chosen = words if any(word.startswith("--config") for word in words) else ["--config", str(CONFIGURATION), *words]
-    (arguments,) = parse_arguments(__doc__ or "", ProbingArguments, argv=chosen)
+    (arguments,) = parse_arguments(__doc__ or "", ProbingArguments, underneath=CONFIGURATION)
     sources = sources_by_seed(arguments.model, arguments.train_data)
     watch = Stopwatch()
 

@@ -1,7 +1,9 @@
-"""What comes after training a model that hears and writes: final test, reload check, report, card, publication."""
+"""What comes before and after training a model that hears and writes: examples; test, report, card, publication."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets import Dataset
@@ -12,9 +14,11 @@ from ..evaluation.adapter_evaluation import Decoding
 from ..evaluation.adapter_report import (
     FinalTest,
     Stopwatch,
+    check_plan,
     count_parameters,
     describe_backbones,
     describe_corpus,
+    first_clips,
     missed_bars,
     side_by_side,
     tuning_settings,
@@ -24,9 +28,40 @@ from ..evaluation.learning_curve import plot_learning_curve
 from ..evaluation.reload_check import reloads_equal
 from ..evaluation.report import Measurement, Report, environment, training_history, write_report
 from ..training.adapter_arguments import DataArguments, OutputArguments
+from ..training.adapter_training import read_examples, read_training_examples, refuse_shared_clips
 from .model_card import write_model_card
 from .publishing import publish
 from .result_tables import measurement_table
+
+
+@dataclass(frozen=True)
+class RunExamples:
+    """What a run trains on, follows the loss on, and is tested on."""
+
+    training: Dataset
+    validation: Dataset | None
+    tests: Mapping[str, Dataset]
+
+    @property
+    def given(self) -> list[Dataset]:
+        """Those of training and, where there are any, of validation."""
+        return [rows for rows in (self.training, self.validation) if rows]
+
+    def with_learned(self, learned: Sequence[Dataset]) -> RunExamples:
+        """The same with other rows to learn, in the order of `given`."""
+        return replace(self, training=learned[0], validation=learned[1] if len(learned) > 1 else None)
+
+
+def read_run_examples(data: DataArguments, output: OutputArguments) -> RunExamples:
+    """Reads all corpora. Raises `ValueError` where tests share clips with training, and for bars without a row."""
+    training = read_training_examples(data)
+    validation = read_examples(data.validation_data, data) if data.validation_data else None
+    tests = {name: read_examples([source], data) for name, source in data.test_data.items()}
+    refuse_shared_clips(training, tests)
+    if output.test_limit:
+        tests = {name: first_clips(rows, output.test_limit) for name, rows in tests.items()}
+    check_plan(tests, data.metrics, output.check)
+    return RunExamples(training, validation, tests)
 
 
 @dataclass
@@ -36,7 +71,7 @@ class SpeechTextRun:
     Args:
         trainer: with the trained model and its processor.
         data, output: as the script was told.
-        training, validation, tests: examples.
+        examples: as the corpora have them.
         command, seed: of the script.
         paper: arXiv number of the system.
         settings: what a reader of the report should know, beside tuning.
@@ -47,9 +82,7 @@ class SpeechTextRun:
     trainer: Trainer
     data: DataArguments
     output: OutputArguments
-    training: Dataset
-    validation: Dataset | None
-    tests: Mapping[str, Dataset]
+    examples: RunExamples
     command: str
     seed: int
     paper: str
@@ -95,17 +128,18 @@ class SpeechTextRun:
             self.processor,
             Decoding(self.output.test_batch_size, self.output.max_new_tokens),
             self.data.metrics,
-            self.training,
+            self.examples.training,
             self.output.examples,
             load_recognizer(self.output.cascade_model) if self.output.cascade_model else None,
         )
         with self.watch("final test"):
-            for name, examples in self.tests.items():
+            for name, examples in self.examples.tests.items():
                 final_test.run(name, examples)
         return final_test
 
     def _check_reload(self) -> None:
-        rows = [self.training[index] for index in range(min(4, len(self.training)))]
+        training = self.examples.training
+        rows = [training[index] for index in range(min(4, len(training)))]
         with self.watch("reload"):
             batch = SpeechTextCollator(self.processor)(rows)
             if not reloads_equal(self.model, dict(batch), self.output.output_dir):
@@ -116,8 +150,8 @@ class SpeechTextRun:
     def _report(self, final_test: FinalTest) -> Report:
         output, data = self.output, self.data
         roles = (
-            (", ".join(data.train_data), "training", self.training),
-            (", ".join(data.validation_data), "choosing settings", self.validation),
+            (", ".join(data.train_data), "training", self.examples.training),
+            (", ".join(data.validation_data), "choosing settings", self.examples.validation),
             *((name, "final test", rows) for name, rows in self.tests.items()),
         )
         return Report(
@@ -154,4 +188,4 @@ class SpeechTextRun:
         print(f"reloaded in a fresh process with equal logits; seconds by phase: {self.watch.seconds}")
 
 
-__all__ = ["SpeechTextRun"]
+__all__ = ["RunExamples", "SpeechTextRun", "read_run_examples"]

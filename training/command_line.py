@@ -31,13 +31,16 @@ _SUFFIXES = ("_arguments", "_options", "_settings", "_configuration", "_config")
 _LAUNCHER_MODULES = {"accelerate.commands.launch": "accelerate launch", "torch.distributed.run": "torchrun"}
 
 
-def parse_arguments(description: str, *groups: type, argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+def parse_arguments(
+    description: str, *groups: type, argv: Sequence[str] | None = None, underneath: Path | None = None
+) -> tuple[Any, ...]:
     """Fills the dataclasses `groups` from a command line and the YAML file its `--config` names.
 
     Args:
         description: What the script does, shown at the top of `--help`.
         groups: Dataclasses with defaults where a value is optional. Their field names must differ between groups.
         argv: The words after the script's name; those of this process when left out.
+        underneath: The YAML file that is read where no `--config` names one.
 
     Returns:
         One instance of every dataclass, in the order given.
@@ -54,7 +57,7 @@ def parse_arguments(description: str, *groups: type, argv: Sequence[str] | None 
         flags = [option for action in parser._actions for option in action.option_strings]
         parser.error(f"unknown argument {unknown[0]!r}{_nearest(unknown[0].partition('=')[0], flags)}")
     try:
-        path = given.pop("config", None)
+        path = given.pop("config", None) or underneath
         values = {**(read_yaml(path, *groups) if path else {}), **_from_flags(given, fields)}
         return tuple(_fill(group, fields, values) for group in groups)
     except (ValueError, OSError) as error:

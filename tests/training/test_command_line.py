@@ -131,6 +131,17 @@ def test_yaml_flat_or_by_group_and_flags_override_it(tmp_path: Path, nested: boo
     assert training == TrainingOptions(learning_rate=1e-4, prompts={"asr": "say it"}, betas=(0.5, 0.6))
 
 
+def test_a_file_lies_underneath_unless_another_is_named(tmp_path: Path):
+    below, other = tmp_path / "below.yaml", tmp_path / "other.yaml"
+    below.write_text("ratio: 8\nencoder: below")
+    other.write_text("encoder: other")
+    (model,) = parse_arguments("", ModelArguments, argv=["--encoder", "flag"], underneath=below)
+    assert (model.encoder, model.ratio) == ("flag", 8)
+    for words in (["--config", str(other)], [f"--config={other}"]):
+        (model,) = parse_arguments("", ModelArguments, argv=words, underneath=below)
+        assert (model.encoder, model.ratio) == ("other", 4)
+
+
 def test_empty_yaml_gives_the_defaults(tmp_path: Path):
     assert parse("--config", write(tmp_path, "# nothing\n")) == (ModelArguments(), TrainingOptions())
 
