@@ -81,8 +81,8 @@ class PromptReader(Protocol):
     def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
         """[T, D] for each part: all demonstrations of a prompt, or its query.
 
-        Adjacent texts of a part are tokenized as one, and no token crosses two parts, so that demonstrations and query
-        are the same apart and together.
+        Adjacent texts of a part are tokenized as one, with a space where a clip that is read as text would run into a
+        word. No token crosses two parts, so that demonstrations and query are the same apart and together.
         """
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class TextPromptReader(_ReadsTokens):
 
     @torch.no_grad()
     def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
-        return [_embedded(self, self._tokens("".join(map(self._text, part)))) for part in segments]
+        return [_embedded(self, self._tokens(_joined(part, self._text))) for part in segments]
 
 
 class SpeechPromptReader(_ReadsTokens):
@@ -182,7 +182,7 @@ class SpeechPromptReader(_ReadsTokens):
         spoken = [[one for one in part if isinstance(one, Clip) and one.is_spoken] for part in segments]
         speech = self._hear([clip for clips in spoken for clip in clips])
         return [
-            self._merged("".join(map(self._text, part)), [speech[clip] for clip in clips])
+            self._merged(_joined(part, self._text), [speech[clip] for clip in clips])
             for part, clips in zip(segments, spoken, strict=True)
         ]
 
@@ -246,16 +246,13 @@ class UnitPromptReader:
         self.language_model, self.processor, self.utterances = model.eval(), processor, utterances
         self.tokenizer, self.name, self.glue = processor.tokenizer, name, glue
 
-    def _span(self, segment: Segment) -> tuple[str, Any]:
-        if isinstance(segment, Clip) and segment.is_spoken:
-            return "speech", _known(self.utterances, segment, "units")
-        return "text", segment if isinstance(segment, str) else segment.text
-
     def _tokens(self, part: tuple[Segment, ...]) -> list[int]:
         spans: list[tuple[str, Any]] = []
-        for kind, run in groupby(map(self._span, part), lambda span: span[0]):
-            contents = [content for _, content in run]
-            spans += [("text", "".join(contents))] if kind == "text" else [(kind, content) for content in contents]
+        for is_spoken, run in groupby(part, lambda one: isinstance(one, Clip) and one.is_spoken):
+            if is_spoken:
+                spans += [("speech", _known(self.utterances, clip, "units")) for clip in run]
+            else:
+                spans.append(("text", _joined(run, lambda one: one if isinstance(one, str) else one.text)))
         return self.processor.sequence(spans, self.glue == "switch", continue_with="text") if spans else []
 
     @torch.no_grad()
@@ -312,6 +309,16 @@ def _ending(query: tuple[Segment, ...]) -> str:
     """The text behind the last clip."""
     texts = [*takewhile(lambda one: isinstance(one, str), reversed(query))]
     return "".join(map(str, reversed(texts)))
+
+
+def _joined(segments: Iterable[Segment], text_of: Callable[[Segment], str]) -> str:
+    """One text, with a space between a clip and a word that would run into each other: speech needs none there."""
+    text, was_clip = "", False
+    for segment in segments:
+        is_clip, more = isinstance(segment, Clip), text_of(segment)
+        meet = (is_clip or was_clip) and text[-1:].isalnum() and more[:1].isalnum()
+        text, was_clip = text + " " * meet + more, is_clip
+    return text
 
 
 def _embedded(reader: PromptReader, tokens: list[int]) -> Tensor:

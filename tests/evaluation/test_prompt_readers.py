@@ -104,6 +104,9 @@ def test_a_clip_is_read_as_its_text_or_its_transcript(text_reader):
     torch.testing.assert_close(read(text_reader, "turn ", SPOKEN[0]), read(text_reader, "turn lights on"))
     torch.testing.assert_close(read(cascade, "turn ", SPOKEN[0]), read(text_reader, "turn heat me"))
     torch.testing.assert_close(read(cascade, "turn ", WRITTEN), read(text_reader, "turn lights on"))
+    torch.testing.assert_close(
+        read(text_reader, "tu", "rn", SPOKEN[0], WRITTEN, "<s>"), read(text_reader, "turn lights on lights on<s>")
+    )
     with pytest.raises(ValueError, match=r"clip 'clip 1' has no transcript; make them for every clip"):
         read(cascade, SPOKEN[1])
 
@@ -122,7 +125,7 @@ def test_units_stand_between_marks(glue, to_units, to_text):
         return model.model.embed(torch.tensor(ids))
 
     units = (to_units, 3, 1, 4)
-    found = reader.embed([("turn ", "on", SPOKEN[0], "lights ", WRITTEN), ("heat", SPOKEN[0]), ()])
+    found = reader.embed([("turn ", "on", SPOKEN[0], "lights", WRITTEN), ("heat", SPOKEN[0]), ()])
     torch.testing.assert_close(found[0], expected("<T_EN>", "turn", "on", *units, to_text, "lights", "lights", "on"))
     torch.testing.assert_close(found[1], expected("<T_EN>", "heat", *units, to_text))
     assert len(found[2]) == 0
