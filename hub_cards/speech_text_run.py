@@ -152,7 +152,7 @@ class SpeechTextRun:
         roles = (
             (", ".join(data.train_data), "training", self.examples.training),
             (", ".join(data.validation_data), "choosing settings", self.examples.validation),
-            *((name, "final test", rows) for name, rows in self.tests.items()),
+            *((name, "final test", rows) for name, rows in self.examples.tests.items()),
         )
         return Report(
             title=output.card_title,
