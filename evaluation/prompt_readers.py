@@ -179,7 +179,7 @@ class SpeechPromptReader(_ReadsTokens):
 
     @torch.no_grad()
     def embed(self, segments: Sequence[tuple[Segment, ...]]) -> list[Tensor]:
-        spoken = [[one for one in part if isinstance(one, Clip) and one.is_spoken] for part in segments]
+        spoken = [_spoken(part) for part in segments]
         speech = self._hear([clip for clips in spoken for clip in clips])
         return [
             self._merged(_joined(part, self._text), [speech[clip] for clip in clips])
@@ -248,9 +248,9 @@ class UnitPromptReader:
 
     def _tokens(self, part: tuple[Segment, ...]) -> list[int]:
         spans: list[tuple[str, Any]] = []
-        for is_spoken, run in groupby(part, lambda one: isinstance(one, Clip) and one.is_spoken):
-            if is_spoken:
-                spans += [("speech", _known(self.utterances, clip, "units")) for clip in run]
+        for is_speech, run in groupby(part, lambda one: bool(_spoken([one]))):
+            if is_speech:
+                spans += [("speech", _known(self.utterances, clip, "units")) for clip in _spoken(run)]
             else:
                 spans.append(("text", _joined(run, lambda one: one if isinstance(one, str) else one.text)))
         return self.processor.sequence(spans, self.glue == "switch", continue_with="text") if spans else []
@@ -309,6 +309,11 @@ def _ending(query: tuple[Segment, ...]) -> str:
     """The text behind the last clip."""
     texts = [*takewhile(lambda one: isinstance(one, str), reversed(query))]
     return "".join(map(str, reversed(texts)))
+
+
+def _spoken(segments: Iterable[Segment]) -> list[Clip]:
+    """The clips with audio."""
+    return [one for one in segments if isinstance(one, Clip) and one.is_spoken]
 
 
 def _joined(segments: Iterable[Segment], text_of: Callable[[Segment], str]) -> str:
