@@ -11,6 +11,8 @@ gradient:
 - checkpointed: supervised positions alone, a chunk at a time, logits computed again in the backward pass;
 - supervised: supervised positions alone, a chunk at a time, the gradient found with the divergence, as trained here.
 
+Losses and gradients are compared with each other and with those of the definition in float64, which tells how much of
+a difference is float32's own.
 Seconds come from all sides in turn in one process. Memory is what a side holds above the weights, its inputs and their
 gradient, from a process of its own; on a CPU it is resident memory, on a GPU what was allocated.
 """
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from peak_memory import MIB, PeakMemory, in_fresh_process
@@ -59,13 +62,14 @@ class Inputs:
     supervised: Tensor  # [B, T]
 
 
-Side = Callable[[Inputs, float], Tensor]
+Side: TypeAlias = Callable[[Inputs, float], Tensor]
+Outcome: TypeAlias = tuple[float, Tensor]  # the loss, and its gradient [B, T, D]
 
 
 def main() -> None:
     (arguments,) = parse_arguments(__doc__ or "", BenchmarkArguments)
     memory = {name: memory_of(name, arguments) for name in SIDES}  # before this process has grown
-    seconds, differences = timings(arguments)
+    seconds, found = timings(arguments)
     names = ("rows", "tokens", "supervised", "vocabulary", "width", "temperature", "dtype", "device")
     report = Report(
         title="KL divergence on supervised positions",
@@ -73,7 +77,7 @@ def main() -> None:
         command=as_command(),
         seeds={"states and weights": arguments.seed},
         environment=environment(),
-        measurements=measurements(seconds, memory, differences),
+        measurements=measurements(seconds, memory, found),
         settings={name: getattr(arguments, name) for name in names},
     )
     write_report(arguments.output, report)
@@ -130,16 +134,16 @@ SIDES: dict[str, Side] = {
     "checkpointed": checkpointed,
     "supervised": supervised,
 }
-OURS = "supervised"
+OURS, EXACT = "supervised", "float64"
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------------
 
 
-def inputs(arguments: BenchmarkArguments, rows: int | None = None) -> Inputs:
+def inputs(arguments: BenchmarkArguments) -> Inputs:
     """States whose logits have a standard deviation of about 2; a row's last positions are supervised."""
     generator = torch.Generator().manual_seed(arguments.seed)
-    shape = (rows or arguments.rows, arguments.tokens, arguments.width)
+    shape = (arguments.rows, arguments.tokens, arguments.width)
     student, teacher = (2 * torch.randn(shape, generator=generator) for _ in range(2))
     weight = torch.randn(arguments.vocabulary, arguments.width, generator=generator) * arguments.width**-0.5
     counted = torch.zeros(shape[:2], dtype=torch.bool)
@@ -150,13 +154,13 @@ def inputs(arguments: BenchmarkArguments, rows: int | None = None) -> Inputs:
     )
 
 
-def step(side: str, given: Inputs, temperature: float) -> tuple[float, Tensor]:
+def step(side: str, given: Inputs, temperature: float) -> Outcome:
     """One forward and backward pass: the loss, and the gradient [B, T, D]."""
-    given.student.grad = None
     loss = SIDES[side](given, temperature)
-    loss.backward()
-    assert given.student.grad is not None
-    return loss.item(), given.student.grad  # reading the loss waits for the device
+    [gradient] = torch.autograd.grad(loss, given.student)
+    if gradient.is_cuda:
+        torch.cuda.synchronize()
+    return loss.item(), gradient
 
 
 def memory_of(side: str, arguments: BenchmarkArguments) -> list[int]:
@@ -179,52 +183,69 @@ def memory_run(side: str, arguments: BenchmarkArguments) -> int:
     return peak.most - peak.before - gradient.nbytes
 
 
-def timings(arguments: BenchmarkArguments) -> tuple[dict[str, list[float]], tuple[float, float]]:
-    """Seconds of every side in each round after one to warm up, and how far losses and gradients are apart."""
+def timings(arguments: BenchmarkArguments) -> tuple[dict[str, list[float]], dict[str, Outcome]]:
+    """Seconds of every side in each round after one to warm up, and what the sides and float64 found."""
     given = inputs(arguments)
     seconds: dict[str, list[float]] = {name: [] for name in SIDES}
-    found: dict[str, tuple[float, Tensor]] = {}
+    found: dict[str, Outcome] = {}
     for _ in range(arguments.rounds + 1):
         for name in SIDES:
             start = time.perf_counter()
-            loss, gradient = step(name, given, arguments.temperature)
+            found[name] = step(name, given, arguments.temperature)
             seconds[name].append(time.perf_counter() - start)
-            found[name] = loss, gradient.clone()
-    return {name: times[1:] for name, times in seconds.items()}, apart(found)
+    return {name: times[1:] for name, times in seconds.items()}, found | {EXACT: exact(given, arguments.temperature)}
 
 
-def apart(found: dict[str, tuple[float, Tensor]]) -> tuple[float, float]:
-    """The largest difference of a loss, over the loss, and of a gradient's entry, over the largest entry."""
-    loss, gradient = found[OURS]
-    losses = [abs(other - loss) / abs(loss) for other, _ in found.values()]
-    gradients = [float((other - gradient).abs().max() / gradient.abs().max()) for _, other in found.values()]
-    return max(losses), max(gradients)
+def exact(given: Inputs, temperature: float) -> Outcome:
+    """By the definition, in float64."""
+    student = given.student.detach().double().requires_grad_()
+    weight, counted = given.weight.double(), given.supervised
+    expected, logits = (
+        (states[counted] @ weight.T / temperature).log_softmax(-1) for states in (given.teacher.double(), student)
+    )
+    loss = (expected.exp() * (expected - logits)).sum(-1).mean() * temperature**2
+    [gradient] = torch.autograd.grad(loss, student)
+    return loss.item(), gradient
+
+
+def difference(one: Outcome, other: Outcome) -> tuple[float, float, float]:
+    """Of losses, over the loss; the largest of an entry of gradients, as it is and over the largest entry."""
+    (loss, gradient), (other_loss, other_gradient) = one, other
+    largest = float((gradient.double() - other_gradient.double()).abs().max())
+    return abs(loss - other_loss) / abs(other_loss), largest, largest / float(other_gradient.abs().max())
 
 
 def measurements(
-    seconds: dict[str, list[float]], memory: dict[str, list[int]], differences: tuple[float, float]
+    seconds: dict[str, list[float]], memory: dict[str, list[int]], found: dict[str, Outcome]
 ) -> list[Measurement]:
-    rounds = len(seconds[OURS])
-    facts = {"items": rounds, "resampled": "items", "note": "mean over rounds, each of which runs every side"}
+    facts = {"resampled": "items", "note": "mean over rounds, each of which runs every side"}
+    facts["items"] = len(seconds[OURS])
     processes = {**facts, "items": len(memory[OURS]), "note": "mean over processes; above weights, inputs, gradient"}
     others = [name for name in SIDES if name != OURS]
+    mebibytes = {name: [one / MIB for one in memory[name]] for name in SIDES}
     return [
         *(Measurement.of(name, "seconds", mean_interval(seconds[name]), **facts) for name in SIDES),
-        *(Measurement.of(f"{OURS}, over {name}", "speedup", _ratio(seconds, name), **facts) for name in others),
+        *(Measurement.of(f"{name} over {OURS}", "speedup", _ratio(seconds, name), **facts) for name in others),
+        *(Measurement.of(name, "MiB", mean_interval(mebibytes[name]), **processes) for name in SIDES),
         *(
-            Measurement.of(name, "MiB", mean_interval([one / MIB for one in memory[name]]), **processes)
-            for name in SIDES
-        ),
-        *(
-            Measurement.of(f"{name}, over {OURS}", "memory ratio", _ratio(memory, name), **processes)
+            Measurement.of(f"{name} over {OURS}", "memory ratio", _ratio(mebibytes, name), **processes)
             for name in others
         ),
-        Measurement("largest difference of losses", "relative", differences[0], note="over the loss"),
-        Measurement("largest difference of gradients", "relative", differences[1], note="over the largest entry"),
+        *(one for name in others for one in _differences(f"{OURS} and {name}", found[OURS], found[name])),
+        *(one for name in SIDES for one in _differences(f"{name} and {EXACT}", found[name], found[EXACT])),
     ]
 
 
-def _ratio(costs: dict[str, list[float]] | dict[str, list[int]], name: str) -> Interval:
+def _differences(name: str, one: Outcome, other: Outcome) -> list[Measurement]:
+    loss, absolute, relative = difference(one, other)
+    return [
+        Measurement(name, "difference of losses", loss, note="over the loss"),
+        Measurement(name, "difference of gradients", absolute, note="largest of an entry, of the mean loss"),
+        Measurement(name, "relative difference of gradients", relative, note="the same over the largest entry"),
+    ]
+
+
+def _ratio(costs: dict[str, list[float]], name: str) -> Interval:
     """How many times ours the cost of a side is."""
     return mean_interval([other / ours for other, ours in zip(costs[name], costs[OURS], strict=True)])
 

@@ -106,8 +106,9 @@ def linear_divergences(
     _check_alike(student, teacher)
 
     def compare(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        expected = _logits(teacher[rows], weight, bias, divergence.temperature)
-        return _COMPARISONS[divergence.direction](_normalized(expected), _normalized(logits))
+        expected = _normalized(_logits(teacher[rows], weight, bias, divergence.temperature))
+        logits = _normalized(logits)  # under the old name, so that the old ones are gone
+        return _COMPARISONS[divergence.direction](expected, logits)
 
     return _through_head(student, weight, bias, chunk, divergence.temperature, compare)
 
@@ -116,8 +117,8 @@ def logits_divergences(student: Tensor, teacher: Tensor, divergence: Divergence)
     """The same [N] of logits [N, V], for heads that are more than a matrix."""
     _check_alike(student, teacher)
     with torch.no_grad():
-        expected, logits = (_scaled(given, divergence.temperature) for given in (teacher, student))
-        found = _COMPARISONS[divergence.direction](_normalized(expected), _normalized(logits))
+        expected, logits = (_normalized(_scaled(given, divergence.temperature)) for given in (teacher, student))
+        found = _COMPARISONS[divergence.direction](expected, logits)
     return _attached(student, *found, divergence.temperature)
 
 
@@ -192,13 +193,14 @@ def logits_top_distribution(teacher: Tensor, k: int, temperature: float = 1.0) -
 def _top(logits: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     if not 0 < k <= logits.shape[-1]:
         raise ValueError(f"k = {k} of {logits.shape[-1]} tokens cannot be kept; choose from 1 to all of them")
-    log_probabilities, token_ids = _normalized(logits).topk(k)
+    logits = _normalized(logits)
+    log_probabilities, token_ids = logits.topk(k)
     # Summed, because one minus the rest would lose a small tail to rounding.
     tail = logits.scatter_(-1, token_ids, -math.inf).logsumexp(-1)
     return token_ids, log_probabilities, tail
 
 
-# ---- one chunk. All of it runs without autograd and in place, for a chunk's logits are what the peak is made of. ----
+# ---- one chunk: without autograd, and what may be overwritten is, for the peak is made of a chunk's logits ----------
 
 
 def _chunks(count: int, chunk: int) -> list[slice]:
@@ -217,14 +219,13 @@ def _scaled(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _normalized(logits: Tensor) -> Tensor:
-    """Log probabilities in place; finite, so that a token that both rule out adds nothing."""
-    logits -= logits.logsumexp(-1, keepdim=True)
-    return logits.clamp_(min=torch.finfo(logits.dtype).min)
+    """Log probabilities; finite, so that a token that both rule out adds nothing."""
+    return logits.log_softmax(-1).clamp_(min=torch.finfo(logits.dtype).min)
 
 
 def _forward(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     """Values [n], and gradients [n, V] to the student's logits over the temperature; as the two below."""
-    p = log_p.exp()
+    p = log_p.softmax(-1)  # sums to one, as exponentials of rounded logarithms do not
     values = log_p.sub_(log_q).mul_(p).sum(-1)
     return values, log_q.exp_().sub_(p)
 
