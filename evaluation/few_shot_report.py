@@ -16,10 +16,9 @@ from .few_shot_tasks import FewShotMaterial, FewShotTask
 from .intervals import Floats, Interval, Labels, sums_intervals
 from .label_scores import LabelCounts
 from .report import Corpus, Measurement, Report
-from .sweep_report import SeedValue
+from .sweep_report import SeedValue, student_interval
 
 NO_LABEL = "no label"  # what a strict rule calls an answer that is none of the closed set
-_NORMAL = float(special.ndtri(0.975))
 
 
 @dataclass(frozen=True)
@@ -153,26 +152,29 @@ def seeds_and_queries_interval(
 ) -> Interval:
     """The mean of `values` [S, Q] with a 95 % interval for other seeds and other queries.
 
-    Queries, or speakers with all of theirs, are resampled. To each resample comes a deviation drawn for the seeds from
-    a normal distribution as wide as Student's interval of S means. So where queries do not vary the interval is
-    Student's over seeds, and of one seed it is the bootstrap over queries alone. (With three seeds a bootstrap of both
-    would be too narrow: it never leaves the range of three means.)
+    Queries, or speakers with all of theirs, are resampled. To each resample comes a deviation drawn for the seeds,
+    from a normal distribution as wide as Student's interval of S means. So where queries do not vary the interval is
+    Student's over seeds, and of one seed it is the bootstrap over queries. (With three seeds a bootstrap of both would
+    be too narrow: it never leaves the range of three means.) The noise of single answers is in both parts, and wanted
+    in both: in simulations of 3 seeds, which shift accuracy by 0 to 0.1, and 150 queries the interval held the true
+    accuracy 95 to 99 times in 100; with that noise taken out of the seeds' part 90 to 94 times.
     """
-    seeds, queries = values.shape
-    table = np.concatenate([values.T, np.ones((queries, 1))], axis=1)
+    table = np.concatenate([values.T, np.ones((values.shape[1], 1))], axis=1)
+    spread = _half_width_of_seeds(values) / special.ndtri(0.975)
     lots = np.random.default_rng(seed + 1)
-    widening = float(special.stdtrit(seeds - 1, 0.975)) / _NORMAL if seeds > 1 else 0.0
 
     def mean(sums: Floats) -> Floats:
-        means = sums[..., :-1] / sums[..., -1:]  # [S], or [R, S]
-        if means.ndim == 1 or seeds == 1:
-            return means.mean(-1, keepdims=True)
-        deviations = means - means.mean(-1, keepdims=True)
-        drawn = (lots.standard_normal(means.shape) * deviations).sum(-1) / np.sqrt(seeds * (seeds - 1))
-        return means.mean(-1, keepdims=True) + widening * drawn[:, None]
+        means = (sums[..., :-1] / sums[..., -1:]).mean(-1, keepdims=True)  # of the whole, or [R, 1]
+        return means if means.ndim == 1 else means + spread * lots.standard_normal(means.shape)
 
     (interval,) = sums_intervals(table, mean, clusters, resamples=resamples, seed=seed)
     return interval
+
+
+def _half_width_of_seeds(values: Floats) -> float:
+    """Of Student's 95 % interval of the means of values [S, Q] over queries; 0 of one seed."""
+    interval = student_interval(values.mean(1).tolist())
+    return 0.0 if interval.high is None else interval.high - interval.value
 
 
 def few_shot_results(
