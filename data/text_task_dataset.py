@@ -48,19 +48,21 @@ class PromptEncoder:
         rng: random.Random | None = None,
         closed: bool = False,
     ) -> TextExample:
-        """Every label is supervised that the texts before it explain, that is, all but the first of its class, or
-        that is the name of its class.
+        """Every label is supervised that the texts before it explain, that is, all but the first of its class; of
+        names of classes the last alone, explained or not.
 
         spread: for each text, whether it is spread out, by `rng`.
         closed: the end of the sequence follows the last label and is supervised, as after the answer of a task.
         """
         tokens, labels = [self.tokenizer.bos_token_id], [-100]
-        explained: set[str] = set(episode.labels) if episode.named else set()
+        explained: set[str] = set()
+        last = len(episode.texts) - 1
         for number, (text, word) in enumerate(zip(episode.texts, episode.labels, strict=True)):
             shown = [*self.text(text, rng if spread and spread[number] else None), self.sign(INTENT)]
             answer = self.text(word)
             tokens += shown + answer
-            labels += [-100] * len(shown) + (answer if word in explained else [-100] * len(answer))
+            supervised = number == last if episode.named else word in explained
+            labels += [-100] * len(shown) + (answer if supervised else [-100] * len(answer))
             explained.add(word)
         end = [self.tokenizer.eos_token_id] if closed else []
         return {"input_ids": tokens + end, "labels": labels + end}
@@ -99,11 +101,15 @@ class TextTaskDataset(Dataset):
         return self._example(prompt, answer)
 
     def _episode(self, episode: Episode, rng: random.Random, index: int) -> TextExample:
-        """Causal examples from a course are closed, others are not."""
-        last, all_texts = self.mixture.spread_episodes(index, self.size)
-        kind, count = rng.random(), len(episode.texts)
-        spread = [kind < all_texts or (kind < all_texts + last and number == count - 1) for number in range(count)]
-        closed = self.mixture.episodes is not None and not self.seq2seq
+        """In half of the episodes the last text is spread out, in a tenth all texts; a course has its own shares, and
+        its episodes are closed, but for a model with an encoder and a decoder, whose answers end anyway."""
+        course, count = self.mixture.episodes, len(episode.texts)
+        if course:
+            spread = course.draw_spread(index / self.size, count, rng)
+        else:
+            kind = rng.random()
+            spread = [kind < 0.1 or (kind < 0.5 and number == count - 1) for number in range(count)]
+        closed = course is not None and not self.seq2seq
         example = PromptEncoder(self.tokenizer).episode(episode, spread, rng, closed)
         if not self.seq2seq:
             return example

@@ -81,11 +81,6 @@ class TextMixture:
         """Whether example number `index` of `size` is among the first."""
         return index < self.copying_first * size
 
-    def spread_episodes(self, index: int, size: int) -> tuple[float, float]:
-        """Of the episodes at number `index` of `size`: the shares whose last text, and whose texts all, are spread
-        out."""
-        return self.episodes.spread_at(index / size) if self.episodes else (0.4, 0.1)
-
 
 def in_context_mixture() -> TextMixture:
     """For a language model that knows the tasks already: four episodes of five, and of the rest most name intents or

@@ -58,8 +58,8 @@ class InContextSettings:
     """Training of a language model that knows the tasks already, so that it learns classes from examples in its
     prompt too: see `LanguageModelSettings`."""
 
-    steps: int = 240
-    batch_size: int = 32
+    steps: int = 280
+    batch_size: int = 64
     learning_rate: float = 1e-3
     seed: int = 0
     mixture: TextMixture = field(default_factory=in_context_mixture)

@@ -2,12 +2,14 @@
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
 from speechzoo.data.command_grammar import commands, commands_held_out, intents
 from speechzoo.data.story_grammar import lexicon
 from speechzoo.data.text_episodes import (
+    FIRST_LABELS,
     LABELS,
     NEVER_IN_EPISODES,
     Episode,
@@ -23,7 +25,7 @@ from speechzoo.data.text_episodes import (
 from speechzoo.data.text_tasks import draw_task, in_context_mixture
 
 COURSE, SEED, COUNT = EpisodeCourse(), 5, 1500
-FIRST, LAST = ([draw_course_episode(COURSE, place, SEED, index) for index in range(COUNT)] for place in (0.0, 1.0))
+FIRST, LAST = ([draw_course_episode(COURSE, place, SEED, index) for index in range(COUNT)] for place in (0.3, 0.9))
 CLASSES = {
     source: {text: name for name, texts in pool(source).items() for text in texts}
     for source in ("commands", "requests", "opinions")
@@ -66,34 +68,48 @@ def test_a_label_stands_for_one_class_and_the_last_is_explained():
 
 
 def test_named_episodes_say_the_names_of_their_classes():
-    named = [episode for episode in FIRST + LAST if episode.named]
-    assert len(named) / (2 * COUNT) == pytest.approx(COURSE.named, abs=0.03)
+    of_commands = [episode for episode in LAST if source_of(episode) == "commands"]
+    named = [episode for episode in LAST if episode.named]
+    assert len(named) / len(of_commands) == pytest.approx(COURSE.named, abs=0.04)
     for episode in named:
-        assert classes_of(episode) == list(episode.labels)
-        assert not is_easy(episode)
-    of_commands = [episode for episode in named if source_of(episode) == "commands"]
-    assert share(e.labels[-1] not in e.labels[:-1] for e in of_commands) == pytest.approx(0.5, abs=0.1)
-    assert all(e.labels[-1] in e.labels[:-1] for e in named if source_of(e) != "commands")
+        assert episode in of_commands and classes_of(episode) == list(episode.labels) and not is_easy(episode)
+    assert share(e.labels[-1] not in e.labels[:-1] for e in named) == pytest.approx(0.5, abs=0.13)
 
 
-def test_the_course_grows_longer_and_harder():
-    for episodes, longest, easy in ((FIRST, 2, 0.7), (LAST, 5, 0.2)):
+def test_the_first_part_is_short_and_easy_and_of_commands_alone():
+    assert {source_of(episode) for episode in FIRST} == {"commands"} and plain(FIRST) == FIRST
+    assert {label for episode in FIRST for label in episode.labels} == set(FIRST_LABELS)
+    assert not COURSE.is_first(COURSE.first_part) and COURSE.is_first(COURSE.first_part - 0.01)
+    for episodes, longest, easy in ((FIRST, 2, 0.5), (LAST, 5, 0.25)):
         assert {shots_of(episode) for episode in episodes} == set(range(1, longest + 1))
         assert {len(set(episode.labels[:-1])) for episode in episodes} == {2, 3, 4}
         assert share(map(is_easy, plain(episodes))) == pytest.approx(easy, abs=0.05)
-    assert COURSE.spread_at(0.39) == (0, 0) and COURSE.spread_at(0.4) == COURSE.spread
 
 
-def test_texts_come_from_the_three_sources():
-    drawn = Counter(map(source_of, FIRST))
+def test_the_second_part_draws_from_the_three_sources():
+    drawn = Counter(map(source_of, LAST))
     for source, expected in COURSE.sources.items():
         assert drawn[source] / COUNT == pytest.approx(expected, abs=0.04)
 
 
+def test_texts_are_spread_out_in_the_second_part():
+    rng = random.Random(0)
+    short, long = ([COURSE.draw_spread(0.9, count, rng) for _ in range(4000)] for count in (9, 10))
+    for spread in short, long:
+        assert share(any(texts) for texts in spread) == pytest.approx(sum(COURSE.spread), abs=0.03)
+        assert all(texts[-1] for texts in spread if any(texts))
+        assert {sum(texts) for texts in spread} == ({0, 1, 9} if spread is short else {0, 1})
+    assert share(map(all, short)) == pytest.approx(COURSE.spread[1], abs=0.02)
+    assert not any(map(any, [COURSE.draw_spread(0.5, 9, rng) for _ in range(200)]))
+
+
 def test_the_order_gives_nothing_away():
-    of_four = [e for e in plain(LAST) if len(set(e.labels)) == 4]
+    of_four = [e for e in plain(FIRST + LAST) if len(set(e.labels)) == 4]
     for place in (0, -2):
         assert share(e.labels[-1] == e.labels[place] for e in of_four) == pytest.approx(0.25, abs=0.06)
+    of_many = [episode.labels[:-1] for episode in of_four if shots_of(episode) > 1]
+    changes = (sum(one != following for one, following in pairwise(labels)) for labels in of_many)
+    assert share(count == 3 for count in changes) < 0.1, "classes stand together"
 
 
 def test_no_episode_shows_what_is_held_out():
@@ -112,8 +128,8 @@ def test_label_words_are_ordinary_and_some_are_kept_for_tests():
     assert not kept & set(LABELS)
     assert not (trained | kept) & {str(intent).split()[0] for intent in intents()}
     labels = {label for episode in plain(FIRST + LAST) for label in episode.labels}
-    assert {word for label in labels for word in label.split()} == trained
-    of_two = share(" " in e.labels[0] for e in plain(FIRST + LAST))
+    assert {word for label in labels for word in label.split()} == trained | set(FIRST_LABELS)
+    of_two = share(" " in e.labels[0] for e in plain(LAST))
     assert of_two == pytest.approx(COURSE.two_words, abs=0.03)
 
 
@@ -143,4 +159,4 @@ def test_the_mixture_is_of_episodes_from_first_to_last_and_keeps_the_tasks():
         assert share(isinstance(task, Episode) for task in part) == pytest.approx(0.8, abs=0.07)
     tasks = [task for task in drawn if not isinstance(task, Episode)]
     assert share(task.sign in ("<asr>", "<int>") for task in tasks) == pytest.approx(0.7, abs=0.1)
-    assert drawn[7] == draw_task(mixture, 1000, SEED, 7) and mixture.spread_episodes(399, 1000) == (0, 0)
+    assert drawn[7] == draw_task(mixture, 1000, SEED, 7)

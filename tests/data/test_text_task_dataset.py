@@ -89,14 +89,14 @@ def test_the_plain_form_of_an_episode(tokenizer):
     assert [label for label in example["labels"] if label != -100] == tokenizer.encode("red", add_special_tokens=False)
 
 
-def test_names_of_classes_are_supervised_from_the_first_on_and_a_closed_episode_ends(tokenizer):
-    episode = Episode(("lights on", "music off", "lamp on"), ("warm hat", "blue", "red"), named=True)
+def test_of_names_of_classes_the_last_is_supervised_and_a_closed_episode_ends(tokenizer):
+    episode = Episode(("lights on", "music off", "lamp on"), ("blue", "blue", "warm hat"), named=True)
     for closed in (False, True):
         example = PromptEncoder(tokenizer).episode(episode, closed=closed)
-        text = "<s> lights on<int> warm hat music off<int> blue lamp on<int> red" + "</s>" * closed
+        text = "<s> lights on<int> blue music off<int> blue lamp on<int> warm hat" + "</s>" * closed
         assert tokenizer.decode(example["input_ids"]) == text
         supervised = [token for token in example["labels"] if token != -100]
-        assert tokenizer.decode(supervised).strip() == "warm hat blue red" + "</s>" * closed
+        assert tokenizer.decode(supervised).strip() == "warm hat" + "</s>" * closed
 
 
 def test_episodes_of_a_course_are_closed_and_spread_out_late(tokenizer):
@@ -110,10 +110,10 @@ def test_episodes_of_a_course_are_closed_and_spread_out_late(tokenizer):
         assert example["input_ids"][-len(end) :] == example["labels"][-len(end) :] == end
         assert len(example["input_ids"]) == len(example["labels"])
         kind = "whole" if filler not in example["input_ids"] else "spread"
-        spread["early" if index < 240 else "late", kind] += 1
+        spread["early" if index < 360 else "late", kind] += 1
     assert not spread["early", "spread"]
     late = spread["late", "spread"] / (spread["late", "spread"] + spread["late", "whole"])
-    assert late == pytest.approx(sum(mixture.episodes.spread), abs=0.08)
+    assert late == pytest.approx(sum(mixture.episodes.spread), abs=0.1)
     closing = TextTaskDataset(tokenizer, mixture, 600, 0, seq2seq=True)[drawn[0][2]]
     assert closing["input_ids"][-1] == tokenizer.convert_tokens_to_ids("<int>")
 
