@@ -124,7 +124,8 @@ def draw_episode(
     rng.shuffle(shown)
     chosen = rng.randrange(len(classes))
     asked = (classes[chosen][-1], words[chosen]) if unseen or rng.random() < 0.75 else rng.choice(shown)
-    return Episode(*zip(*shown, asked, strict=True))
+    texts, labels = zip(*shown, asked, strict=True)
+    return Episode(texts, labels)
 
 
 def _commands_by_intent(rng: random.Random, ways: int, texts: int, unseen: bool) -> list[list[str]]:

@@ -302,7 +302,7 @@ def _result(
 ) -> FewShotResult:
     right = answers.right
     interval = seeds_and_queries_interval(right, answers.clusters(comparison), resamples=comparison.resamples)
-    bounds = [None if bound is None else min(1.0, max(0.0, bound)) for bound in (interval.low, interval.high)]
+    low, high = (None if bound is None else min(1.0, max(0.0, bound)) for bound in (interval.low, interval.high))
     compared = {
         kind: float(other.right.mean())
         for kind in ("topline", "cascade")
@@ -311,14 +311,16 @@ def _result(
     return FewShotResult(
         setting,
         interval.value,
-        *bounds,
+        low,
+        high,
         [SeedValue(seed, float(row.mean())) for seed, row in zip(answers.by_seed, right, strict=True)],
         len(answers.some),
         len({one.speaker for one in answers.some if one.speaker}),
         float(np.mean([one.same_text for one in answers.all])),
         float(np.mean([1 / one.candidates for one in answers.all])),
         float(np.mean([one.majority == one.label for one in answers.all])),
-        **compared,
+        compared.get("topline"),
+        compared.get("cascade"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from .label_scoring import CONTENT_FREE, calibrated, content_free_scores, label_scores, predictions
 from .label_trie import constrained_answers, exact_matches
@@ -51,7 +51,7 @@ class PromptScorer:
     def _scored(self, prompts: Sequence[FewShotPrompt], labels: Sequence[str]) -> dict[str, list[int]]:
         if not set(_SCORED) & set(self.rules):
             return {}
-        options = {"share_caches": self.share_caches, "rows": self.rows}
+        options: dict[str, Any] = {"share_caches": self.share_caches, "rows": self.rows}
         scores = label_scores(self.reader, prompts, labels, **options)
         found = {"likelihood": predictions(scores.means), "sum": predictions(scores.sums)}
         if "calibrated" in self.rules:

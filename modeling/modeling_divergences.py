@@ -67,8 +67,9 @@ class TopDistribution:
         return TopDistribution(self.token_ids[rows], self.log_probabilities[rows], self.tail[rows], self.temperature)
 
     def to(self, device: torch.device | str) -> "TopDistribution":
-        moved = (tensor.to(device) for tensor in (self.token_ids, self.log_probabilities, self.tail))
-        return TopDistribution(*moved, temperature=self.temperature)
+        return TopDistribution(
+            self.token_ids.to(device), self.log_probabilities.to(device), self.tail.to(device), self.temperature
+        )
 
     @classmethod
     def joined(cls, parts: Sequence["TopDistribution"]) -> "TopDistribution":
@@ -181,7 +182,8 @@ def top_distribution(
     Raises `ValueError` for a k that is not in 1 to V.
     """
     parts = [_top(_logits(teacher[rows], weight, bias, temperature), k) for rows in _chunks(len(teacher), chunk)]
-    return TopDistribution(*(torch.cat(column) for column in zip(*parts, strict=True)), temperature=temperature)
+    token_ids, log_probabilities, tail = (torch.cat(column) for column in zip(*parts, strict=True))
+    return TopDistribution(token_ids, log_probabilities, tail, temperature)
 
 
 @torch.no_grad()

@@ -37,15 +37,16 @@ class StridedConvolutions(nn.Module):
         super().__init__()
         strides = [2] * (config.reduction_ratio.bit_length() - 1) or [1]
         widths = [config.audio_config.hidden_size, *[width] * len(strides)]
+        self.strides = strides
         self.layers = nn.ModuleList(
             nn.Conv1d(narrow, wide, 3, stride=stride, padding=1)
             for narrow, wide, stride in zip(widths, widths[1:], strides, strict=False)
         )
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:  # [C, F, D] zero beyond `lengths` -> [C, A, D]
-        for layer in self.layers:
+        for layer, stride in zip(self.layers, self.strides, strict=True):
             frames = nn.functional.gelu(layer(frames.transpose(1, 2)).transpose(1, 2))
-            lengths = (lengths - 1) // layer.stride[0] + 1
+            lengths = (lengths - 1) // stride + 1
             frames = frames * frame_mask(lengths, frames.shape[1])[..., None]
         return frames
 
@@ -155,9 +156,9 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         if teacher_labels is not None:
             teacher = self._taught(teacher_input_ids, teacher_attention_mask, teacher_labels, student)
             losses = self._divergences(student, teacher)
-        elif teacher_tail is not None:
-            kept = (teacher_token_ids, teacher_log_probabilities, teacher_tail)
-            losses = self._divergences_to(student, TopDistribution(*kept, temperature=self.config.temperature))
+        elif teacher_token_ids is not None and teacher_log_probabilities is not None and teacher_tail is not None:
+            kept = (teacher_token_ids, teacher_log_probabilities, teacher_tail, self.config.temperature)
+            losses = self._divergences_to(student, TopDistribution(*kept))
         else:
             losses = self._cross_entropy(student, "none")
         if loss_weights is not None:

@@ -99,12 +99,10 @@ def _asked(
 ) -> TopDistribution:
     model.eval()
     pad = model.config.pad_token_id or 0
-    inputs = [
-        _padded([list(reading.token_ids) for reading in readings], pad),
-        _padded([[1] * len(reading.token_ids) for reading in readings], 0),
-        _padded([_labels(reading) for reading in readings], IGNORED),
-    ]
-    return TopDistribution.joined(model.teacher_distributions(*(tensor.to(model.device) for tensor in inputs), k))
+    input_ids = _padded([list(reading.token_ids) for reading in readings], pad).to(model.device)
+    mask = _padded([[1] * len(reading.token_ids) for reading in readings], 0).to(model.device)
+    labels = _padded([_labels(reading) for reading in readings], IGNORED).to(model.device)
+    return TopDistribution.joined(model.teacher_distributions(input_ids, mask, labels, k))
 
 
 def _labels(reading: TeacherReading) -> list[int]:

@@ -168,7 +168,8 @@ def teach_in_context_learning(
     """The causal language model of a folder, trained on; its tokenizer and the log of the training."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     size = settings.steps * settings.batch_size
-    examples = list(TextTaskDataset(tokenizer, settings.mixture, size, settings.seed))  # few: each is drawn once
+    dataset = TextTaskDataset(tokenizer, settings.mixture, size, settings.seed)
+    examples = [dataset[index] for index in range(size)]  # few: each is drawn once
     return model, tokenizer, _train(model, tokenizer, examples, arguments)
 
 
