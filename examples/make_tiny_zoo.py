@@ -60,7 +60,7 @@ class TinyZooArguments:
 
     output_directory: Path = option(TINY_ZOO, "folder of the checkpoint folders")
     only: Literal["shipped", "encoder", "language_model", "in_context_language_model", "encoder_decoder"] = option(
-        "shipped", "which model; 'shipped' are the encoder and the two Llamas"
+        "shipped", "which model; 'shipped' are the encoder and the language model"
     )
     seed: int = option(0, "of texts, voices, initial weights and the order of the data")
     encoder_steps: int = option(
@@ -79,7 +79,7 @@ def main() -> None:
         make_speech_encoder(choice)
     if choice.only in ("shipped", "language_model"):
         make_language_model("language_model", LanguageModelSettings(), choice)
-    if choice.only in ("shipped", "in_context_language_model"):
+    if choice.only == "in_context_language_model":
         make_in_context_language_model(choice)
     if choice.only == "encoder_decoder":
         make_language_model("encoder_decoder", LanguageModelSettings(architecture="t5", layers=4), choice)

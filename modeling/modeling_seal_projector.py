@@ -145,7 +145,7 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
                 kept, for all rows in a line, in place of the three above.
 
         Everything else is as in `SpeechTextAdapterForConditionalGeneration`. Raises `ValueError` when teacher and
-        student supervise different tokens.
+        student supervise different tokens, and for a teacher that is not whole.
         """
         speech = speech_inputs(input_features, input_features_mask, kwargs)
         embeddings = self.model.merge(input_ids, inputs_embeds, **speech)
@@ -159,6 +159,8 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         elif teacher_token_ids is not None and teacher_log_probabilities is not None and teacher_tail is not None:
             kept = (teacher_token_ids, teacher_log_probabilities, teacher_tail, self.config.temperature)
             losses = self._divergences_to(student, TopDistribution(*kept))
+        elif any(part is not None for part in (teacher_input_ids, teacher_token_ids, teacher_tail)):
+            raise ValueError("the teacher is not whole; pass all three of its inputs, or all three of what was kept")
         else:
             losses = self._cross_entropy(student, "none")
         if loss_weights is not None:

@@ -151,6 +151,10 @@ def test_a_teacher_of_other_tokens_is_refused(backbones):
     other = SealCollator(processor)([example | {"target": "something else"} for example in examples()])
     with pytest.raises(ValueError, match="do not supervise the same tokens"):
         model(**{**batch, **{name: other[name] for name in SIDES}})
+    whole = labeled(processor)
+    for part in ({"teacher_input_ids": batch["teacher_input_ids"]}, {"teacher_tail": torch.zeros(3)}):
+        with pytest.raises(ValueError, match="teacher is not whole"):
+            model(**whole, **part)
     with pytest.raises(ValueError, match="'c0' has no transcript"):
         SealCollator(processor)([examples()[0] | {"transcript": ""}])
 
