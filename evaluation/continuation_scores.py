@@ -7,8 +7,9 @@ a prompt, C tokens of the longest continuation, D width, V vocabulary.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,7 @@ Floats = npt.NDArray[np.float64]
 Reader = Callable[[Tensor, Tensor], Tensor]
 # What these layers keep of a prompt is keys and values, which rows can share. The state of a recurrent layer is not.
 _SHAREABLE = (DynamicLayer, DynamicSlidingWindowLayer)
-# Tokens of prompts read together: matrix products gain little from more, and rows of one prompt need no copy of it.
-_TOGETHER = 256
+_TOGETHER = 1024  # tokens of prompts read together: matrix products gain little from more
 
 
 def continuation_scores(
@@ -67,6 +67,59 @@ class Beginning:
     cache: DynamicCache | None
 
 
+class _AppendedLayer(DynamicLayer):
+    """Keys and values of prompts, a row for each owner, and of what follows them: behind them in the same memory.
+
+    Args:
+        prompt: of B rows.
+        owners: [R], numbers of rows of the prompt.
+        memory: of keys and of values, each with room for R rows of all tokens.
+    """
+
+    def __init__(self, prompt: DynamicLayer, owners: Tensor, memory: tuple[Tensor, Tensor]) -> None:
+        super().__init__()
+        self.lazy_initialization(prompt.keys, prompt.values)
+        self.memory, tokens = memory, prompt.keys.shape[2]
+        self.keys, self.values = (room[:, :, :tokens] for room in memory)
+        torch.index_select(prompt.keys, 0, owners, out=self.keys)
+        torch.index_select(prompt.values, 0, owners, out=self.values)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *others: Any, **more: Any) -> tuple[Tensor, Tensor]:
+        before, after = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        for room, states in zip(self.memory, (key_states, value_states), strict=True):
+            room[:, :, before:after] = states
+        self.keys, self.values = (room[:, :, :after] for room in self.memory)
+        return self.keys, self.values
+
+
+@dataclass
+class _Workspace:
+    """Memory for the caches of a batch, kept for the next: on a CPU, asking for it takes longer than filling it."""
+
+    memory: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+
+    def rows_of(self, cache: DynamicCache, owners: Tensor, room: int) -> DynamicCache:
+        """A cache with a row for each of the owners [R] and room for more tokens, good until the next is made."""
+        rows = copy.copy(cache)
+        rows.layers = [self._layer(number, layer, owners, room) for number, layer in enumerate(cache.layers)]
+        return rows
+
+    def _layer(self, number: int, prompt: DynamicLayer, owners: Tensor, room: int) -> DynamicLayer:
+        if type(prompt) is not DynamicLayer:  # what a window forgets is for its own class to know
+            return _selected(prompt, owners)
+        keys, values = (
+            self._take((number, name), kept, (len(owners), kept.shape[1], kept.shape[2] + room, kept.shape[3]))
+            for name, kept in (("keys", prompt.keys), ("values", prompt.values))
+        )
+        return _AppendedLayer(prompt, owners, (keys, values))
+
+    def _take(self, name: tuple[int, str], like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        size = math.prod(shape)
+        if name not in self.memory or len(self.memory[name]) < size:
+            self.memory[name] = like.new_empty(size)
+        return self.memory[name][:size].view(shape)
+
+
 class ContinuationScorer:
     """The scores above, for a causal LM or an encoder-decoder whose prompts are tokens or embeddings.
 
@@ -83,6 +136,7 @@ class ContinuationScorer:
     ) -> None:
         self.model, self.embed, self.rows = model.eval(), embed, rows
         self.share_caches = share_caches and (model.config.is_encoder_decoder or _can_share(model))
+        self.workspace = _Workspace()
 
     @torch.no_grad()
     def begin(self, embeddings: Tensor) -> Beginning:
@@ -139,14 +193,15 @@ class ContinuationScorer:
 
     def _once(self, prompts: Tensor, beginning: Beginning | None) -> Reader:
         """Reads prompts [B, P, D] now, and later what follows them."""
-        before = None if beginning is None else _shared(beginning.cache, torch.zeros(len(prompts), dtype=torch.long))
+        before = None if beginning is None else _repeated(beginning.cache, len(prompts))
         read = self._read(prompts, before)
 
         def log_probabilities(owners: Tensor, tokens: Tensor) -> Tensor:
             first = _gathered(read.logits[owners], tokens[:, :1])
             if tokens.shape[1] == 1:
                 return first
-            shared, inputs = _shared(read.past_key_values, owners), self.embed(tokens[:, :-1])
+            inputs = self.embed(tokens[:, :-1])
+            shared = self.workspace.rows_of(read.past_key_values, owners, inputs.shape[1])
             logits = self.model(inputs_embeds=inputs, past_key_values=shared, use_cache=True).logits
             return torch.cat([first, _gathered(logits, tokens[:, 1:])], 1)
 
@@ -208,13 +263,17 @@ def _batches(
         yield [place for place, _ in batch], [number for _, number in batch]
 
 
-def _shared(cache: DynamicCache, owners: Tensor) -> DynamicCache:
-    """A cache with a row for each of the owners [R], out of one with B rows, which stays as it is."""
-    shared = copy.copy(cache)
-    shared.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in shared.layers:
-        layer.keys, layer.values = _rows_of(layer.keys, owners), _rows_of(layer.values, owners)
-    return shared
+def _repeated(cache: DynamicCache, rows: int) -> DynamicCache:
+    """A cache of so many rows out of one with a single row, which stays as it is."""
+    repeated = copy.copy(cache)
+    repeated.layers = [_selected(layer, torch.zeros(rows, dtype=torch.long)) for layer in cache.layers]
+    return repeated
+
+
+def _selected(layer: DynamicLayer, owners: Tensor) -> DynamicLayer:
+    selected = copy.copy(layer)
+    selected.keys, selected.values = _rows_of(layer.keys, owners), _rows_of(layer.values, owners)
+    return selected
 
 
 def _rows_of(kept: Tensor, owners: Tensor) -> Tensor:

@@ -110,8 +110,7 @@ def test_prompts_of_one_length_are_read_together():
     model, prompts = sutlm("llama"), tokens(11, 5, 11, 11, 5, seed=1)
     assert shapes_read(model, prompts, rows=14) == [(2, 5), (14, 8), (2, 11), (14, 8), (1, 11), (7, 8)]
     assert shapes_read(model, prompts, rows=21, share_caches=False) == [(14, 13), (21, 19)]
-    # Long prompts are not copied.
-    assert shapes_read(model, tokens(150, 150, seed=1)) == [(1, 150), (7, 8), (1, 150), (7, 8)]
+    assert shapes_read(model, tokens(600, 600, seed=1)) == [(1, 600), (7, 8), (1, 600), (7, 8)]
 
 
 def test_other_precisions_are_summed_in_float64():
