@@ -18,6 +18,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ..configuration.configuration_sutlm import SUTLMConfig
 from .modality_generation import KINDS, token_kinds
+from .modeling_attention_pooling import attention_pooled, two_layer_classifier
 from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy, mean_over_items
 from .modeling_new_rows import NewRows, RowChanges, grown_config, initialize_rows, linear_head
 from .token_positions import unpadded_positions
@@ -338,13 +339,7 @@ class SUTLMForSequenceClassification(SUTLMPreTrainedModel):
         self.model = SUTLMModel(config)
         width = self.get_input_embeddings().get_parameter("weight").shape[1]
         self.pooling = nn.Linear(width, 1)
-        self.classifier = nn.Sequential(
-            nn.Dropout(config.classifier_dropout),
-            nn.Linear(width, width),
-            nn.GELU(),
-            nn.Dropout(config.classifier_dropout),
-            nn.Linear(width, config.num_labels),
-        )
+        self.classifier = two_layer_classifier(width, config.num_labels, config.classifier_dropout)
         self.post_init()
         if config.trained_rows == "units":
             self.freeze_all_but_new_rows()
@@ -386,10 +381,9 @@ class SUTLMForSequenceClassification(SUTLMPreTrainedModel):
         )
 
     def _pooled(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor:  # [B, T, D] -> [B, D]
-        scores = self.pooling(hidden_states)[..., 0].float()  # [B, T]
         if attention_mask is not None:
-            scores = scores.masked_fill(attention_mask[:, -scores.shape[1] :] == 0, torch.finfo(scores.dtype).min)
-        return (scores.softmax(-1)[..., None].to(hidden_states.dtype) * hidden_states).sum(1)
+            attention_mask = attention_mask[:, -hidden_states.shape[1] :]
+        return attention_pooled(hidden_states, self.pooling(hidden_states)[..., 0], attention_mask)
 
 
 def restarts(position_ids: Tensor | None, attention_mask: Any = None) -> bool:

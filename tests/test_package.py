@@ -38,6 +38,8 @@ LAYERS = [
 LAYER_OF = {folder: number for number, layer in enumerate(LAYERS) for folder in layer}
 # The export of code for the Hub follows `from .module import name` and nothing else.
 EXPORTED = {"configuration", "modeling", "processing", "pipelines"}
+# Reads pickles of others, by an unpickler that runs nothing of theirs.
+READS_PICKLES = ROOT / "hub_cards" / "original_checkpoints.py"
 UNWANTED = {"torchaudio", "torchcodec", "librosa", "pickle", "cPickle", "dill", "cloudpickle", "ffmpeg", "pydub"}
 MOST_LINES = 500
 
@@ -147,7 +149,7 @@ def test_unwanted_libraries_stay_out():
         f"{path.relative_to(ROOT)}:{line}: {module}"
         for path in modules(*PACKAGE_FOLDERS, "examples", "benchmarks")
         for line, module, level in imports(path)
-        if level == 0 and module.split(".")[0] in UNWANTED
+        if level == 0 and module.split(".")[0] in UNWANTED and (path, module) != (READS_PICKLES, "pickle")
     ]
     assert not found
 
@@ -158,7 +160,9 @@ def test_weights_are_not_pickled():
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in modules(*PACKAGE_FOLDERS)
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.load", "torch.save")
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node) in ("torch.load", "torch.save")
+        and (path, ast.unparse(node)) != (READS_PICKLES, "torch.load")
     ]
     assert not calls
 
