@@ -17,10 +17,12 @@ from .configuration.configuration_seal_projector import SealProjectorConfig
 from .configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
 from .configuration.configuration_speech_units import SpeechUnitConfig
 from .configuration.configuration_sutlm import SUTLMConfig
+from .configuration.configuration_text_to_unit import TextToUnitConfig
 from .modeling.modeling_seal_projector import SealProjectorForConditionalGeneration, SealProjectorModel
 from .modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterModel
 from .modeling.modeling_speech_units import SpeechUnitModel
 from .modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification, SUTLMModel
+from .modeling.modeling_text_to_unit import TextToUnitModel
 from .processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .processing.processing_speech_units import SpeechUnitProcessor
 from .processing.processing_sutlm import SUTLMProcessor
@@ -49,6 +51,9 @@ AutoModelForCausalLM.register(SUTLMConfig, SUTLMForCausalLM, exist_ok=True)
 AutoModelForSequenceClassification.register(SUTLMConfig, SUTLMForSequenceClassification, exist_ok=True)
 AutoProcessor.register(SUTLMConfig, SUTLMProcessor, exist_ok=True)
 
+AutoConfig.register(TextToUnitConfig.model_type, TextToUnitConfig, exist_ok=True)
+AutoModel.register(TextToUnitConfig, TextToUnitModel, exist_ok=True)
+
 __all__ = [
     "SUTLMConfig",
     "SUTLMForCausalLM",
@@ -65,5 +70,7 @@ __all__ = [
     "SpeechUnitConfig",
     "SpeechUnitModel",
     "SpeechUnitProcessor",
+    "TextToUnitConfig",
+    "TextToUnitModel",
     "__version__",
 ]
