@@ -37,7 +37,7 @@ class BenchmarkArguments:
     rows: int = 4
     vocabulary: int = 32_768
     units: int = 10_000
-    widths: list[int] = field(default_factory=lambda: [512, 1024, 2048])
+    widths: list[int] = field(default_factory=lambda: [512, 1024])
     dtype: str = "float32"
     repetitions: int = 3
     seed: int = 0

@@ -133,10 +133,10 @@ def measurements(timings: dict[Cell, Timings]) -> list[Measurement]:
     for cell, found in timings.items():
         speedups = [whole / shared for whole, shared in zip(found.whole, found.shared, strict=True)]
         shares = [speedup / cell.bound for speedup in speedups]
-        facts = {"items": len(speedups), "resampled": "items", "note": "mean over rounds, each of which runs both"}
-        bound = {"topline": cell.bound, **facts, "note": f"{facts['note']}; topline: the bound"}
-        rows.append(Measurement.of(cell.name, "speedup", mean_interval(speedups), **bound))
-        rows.append(Measurement.of(cell.name, "share of the bound", mean_interval(shares), **facts))
+        note = f"mean over {len(speedups)} rounds, each of which runs both"
+        against = {"topline": cell.bound, "note": f"{note}; topline: the bound"}
+        rows.append(Measurement.of(cell.name, "speedup", mean_interval(speedups), **against))
+        rows.append(Measurement.of(cell.name, "share of the bound", mean_interval(shares), note=note))
     largest = max(found.difference for found in timings.values())
     relative = max(found.relative for found in timings.values())
     note = "sums of log probabilities over the tokens of a continuation"

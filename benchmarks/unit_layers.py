@@ -30,13 +30,13 @@ class BenchmarkArguments:
     """What is measured."""
 
     layers: list[int] = field(default_factory=lambda: [6, 9])
-    clips: int = 8
-    seconds: float = 8.0
-    rounds: int = 7
-    compared_clips: int = 32
+    clips: int = 4
+    seconds: float = 4.0
+    rounds: int = 5
+    compared_clips: int = 16
     shortest: float = 1.0
-    longest: float = 10.0
-    batch_sizes: list[int] = field(default_factory=lambda: [2, 8, 32])
+    longest: float = 5.0
+    batch_sizes: list[int] = field(default_factory=lambda: [2, 8])
     clusters: int = 500
     whole: int = 12
     width: int = 768

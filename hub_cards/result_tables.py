@@ -85,7 +85,7 @@ def _row(measurement: Measurement, compared: Iterable[str], notes: Sequence[str]
     return [
         escape_cell(measurement.name) + (f", {escape_cell(measurement.split)}" if measurement.split else "") + mark,
         METRIC_LABELS.get(measurement.metric, measurement.metric.replace("_", " ")),
-        f"**{measurement.value:.3f}**",
+        f"**{_number(measurement.value)}**",
         format_interval(measurement),
         *[_number(getattr(measurement, name)) for name in compared],
         _items(measurement),
@@ -96,7 +96,7 @@ def format_interval(measurement: Measurement) -> str:
     """`0.812 to 0.951`, or a dash where there is none."""
     if measurement.low is None or measurement.high is None:
         return "\u2013"
-    return f"{measurement.low:.3f} to {measurement.high:.3f}"
+    return f"{_number(measurement.low)} to {_number(measurement.high)}"
 
 
 def _items(measurement: Measurement) -> str:
@@ -112,7 +112,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "\u2013" if value is None else f"{value:.3f}"
+    """Three digits behind the point, or powers of ten where these would hide a number."""
+    if value is None:
+        return "\u2013"
+    return f"{value:.1e}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
 
 
 def _any_has(measurements: Sequence[Measurement], name: str) -> bool:

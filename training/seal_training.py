@@ -3,7 +3,7 @@
 Shapes: B prompts, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -59,13 +59,23 @@ def learned_examples(
     examples: Dataset,
     alignment: AlignmentArguments,
 ) -> Dataset:
-    """What is trained on, with its targets. Raises `ValueError` where PSRT has no transcripts to learn."""
+    """What is trained on, with its targets. Raises `ValueError` where nothing is left to learn."""
+    learned = _weighed(examples, alignment.weights)
     if alignment.objective != "psrt":
-        return with_written_targets(model, collator, examples, alignment)
-    kept = [place for place, task in enumerate(examples["task"]) if task not in alignment.answers]
+        answers = [name for name in alignment.answers if alignment.weights.get(name, 1.0) > 0]
+        return with_written_targets(model, collator, learned, replace(alignment, answers=answers))
+    kept = [place for place, task in enumerate(learned["task"]) if task not in alignment.answers]
     if not kept:
         raise ValueError("psrt learns transcripts, and the LLM writes all targets; leave a prompt out of `answers`")
-    return examples.select(kept)
+    return learned.select(kept)
+
+
+def _weighed(examples: Dataset, weights: Mapping[str, float]) -> Dataset:
+    """Without the examples of prompts that have no weight, which are tested alone."""
+    kept = [place for place, task in enumerate(examples["task"]) if weights.get(task, 1.0) > 0]
+    if not kept:
+        raise ValueError("no prompt has a weight above 0; leave one out of `weights`")
+    return examples.select(kept) if len(kept) < len(examples) else examples
 
 
 def teacher_collator(

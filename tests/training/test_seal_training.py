@@ -57,6 +57,19 @@ def test_psrt_learns_transcripts_alone(backbones, examples):
         )
 
 
+def test_a_prompt_without_weight_is_tested_and_not_learned(backbones, examples):
+    model, processor = backbones.build(**SEAL)
+    alignment = AlignmentArguments(answers=["intent"], weights={"intent": 0.0}, answer_tokens=3)
+    learned = learned_examples(model, SealCollator(processor), examples, alignment)
+    assert set(learned["task"]) == {"asr"} and learned["target"] == ANSWERS
+    tested = with_written_targets(model, SealCollator(processor), examples, alignment)
+    assert set(tested["task"]) == {"asr", "intent"}
+    with pytest.raises(ValueError, match=r"leave one out of `weights`"):
+        learned_examples(
+            model, SealCollator(processor), examples, AlignmentArguments(weights={"asr": 0.0, "intent": 0.0})
+        )
+
+
 @pytest.mark.parametrize("first_token", [False, True])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "t5"])
 @torch.no_grad()
