@@ -89,6 +89,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Raises `pickle.UnpicklingError` for what a checkpoint has no business with."""
+        module = "builtins" if module == "__builtin__" else module  # as PyTorch's files call it
         if (module, name) in HARMLESS:
             return super().find_class(module, name)
         if module.split(".")[0] in STAND_INS:

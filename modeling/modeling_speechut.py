@@ -218,7 +218,8 @@ def shifted(labels: Tensor | None, config: SpeechUTConfig) -> tuple[Tensor, Tens
     if labels is None:
         raise ValueError("pass decoder_input_ids, or labels to make them of")
     tokens = shift_tokens_right(labels, config.pad_token_id, config.decoder_start_token_id)
-    return tokens, (tokens != config.pad_token_id).long()
+    mask = (labels != IGNORED).flip(-1).cumsum(-1).flip(-1) > 0  # up to the last label
+    return tokens.masked_fill(~mask, config.pad_token_id), mask.long()
 
 
 def decoded(decoder: TextDecoder, encoded: JointEncoderOutput, labels: Tensor, config: SpeechUTConfig) -> Tensor:

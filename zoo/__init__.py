@@ -6,8 +6,11 @@ Importing it registers every model with transformers' Auto classes; nothing is d
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForAudioClassification,
     AutoModelForCausalLM,
+    AutoModelForCTC,
     AutoModelForMultimodalLM,
+    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
@@ -16,11 +19,26 @@ from transformers import (
 from .configuration.configuration_seal_projector import SealProjectorConfig
 from .configuration.configuration_speech_text_adapter import SpeechTextAdapterConfig
 from .configuration.configuration_speech_units import SpeechUnitConfig
+from .configuration.configuration_speechlm import SpeechLMConfig
+from .configuration.configuration_speechut import SpeechUTConfig
 from .configuration.configuration_sutlm import SUTLMConfig
 from .configuration.configuration_text_to_unit import TextToUnitConfig
 from .modeling.modeling_seal_projector import SealProjectorForConditionalGeneration, SealProjectorModel
 from .modeling.modeling_speech_text_adapter import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterModel
 from .modeling.modeling_speech_units import SpeechUnitModel
+from .modeling.modeling_speechlm import (
+    SpeechLMForCTC,
+    SpeechLMForPreTraining,
+    SpeechLMForSequenceClassification,
+    SpeechLMModel,
+)
+from .modeling.modeling_speechut import (
+    SpeechUTForConditionalGeneration,
+    SpeechUTForCTC,
+    SpeechUTForPreTraining,
+    SpeechUTForSequenceClassification,
+    SpeechUTModel,
+)
 from .modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification, SUTLMModel
 from .modeling.modeling_text_to_unit import TextToUnitModel
 from .processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
@@ -54,6 +72,21 @@ AutoProcessor.register(SUTLMConfig, SUTLMProcessor, exist_ok=True)
 AutoConfig.register(TextToUnitConfig.model_type, TextToUnitConfig, exist_ok=True)
 AutoModel.register(TextToUnitConfig, TextToUnitModel, exist_ok=True)
 
+AutoConfig.register(SpeechLMConfig.model_type, SpeechLMConfig, exist_ok=True)
+AutoModel.register(SpeechLMConfig, SpeechLMModel, exist_ok=True)
+AutoModelForPreTraining.register(SpeechLMConfig, SpeechLMForPreTraining, exist_ok=True)
+AutoModelForCTC.register(SpeechLMConfig, SpeechLMForCTC, exist_ok=True)
+AutoModelForSequenceClassification.register(SpeechLMConfig, SpeechLMForSequenceClassification, exist_ok=True)
+AutoModelForAudioClassification.register(SpeechLMConfig, SpeechLMForSequenceClassification, exist_ok=True)
+
+AutoConfig.register(SpeechUTConfig.model_type, SpeechUTConfig, exist_ok=True)
+AutoModel.register(SpeechUTConfig, SpeechUTModel, exist_ok=True)
+AutoModelForPreTraining.register(SpeechUTConfig, SpeechUTForPreTraining, exist_ok=True)
+AutoModelForCTC.register(SpeechUTConfig, SpeechUTForCTC, exist_ok=True)
+AutoModelForSequenceClassification.register(SpeechUTConfig, SpeechUTForSequenceClassification, exist_ok=True)
+AutoModelForAudioClassification.register(SpeechUTConfig, SpeechUTForSequenceClassification, exist_ok=True)
+AutoModelForSpeechSeq2Seq.register(SpeechUTConfig, SpeechUTForConditionalGeneration, exist_ok=True)
+
 __all__ = [
     "SUTLMConfig",
     "SUTLMForCausalLM",
@@ -63,10 +96,21 @@ __all__ = [
     "SealProjectorConfig",
     "SealProjectorForConditionalGeneration",
     "SealProjectorModel",
+    "SpeechLMConfig",
+    "SpeechLMForCTC",
+    "SpeechLMForPreTraining",
+    "SpeechLMForSequenceClassification",
+    "SpeechLMModel",
     "SpeechTextAdapterConfig",
     "SpeechTextAdapterForConditionalGeneration",
     "SpeechTextAdapterModel",
     "SpeechTextAdapterProcessor",
+    "SpeechUTConfig",
+    "SpeechUTForCTC",
+    "SpeechUTForConditionalGeneration",
+    "SpeechUTForPreTraining",
+    "SpeechUTForSequenceClassification",
+    "SpeechUTModel",
     "SpeechUnitConfig",
     "SpeechUnitModel",
     "SpeechUnitProcessor",

@@ -1,11 +1,16 @@
 """The command line `speechzoo`."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from .evaluation.scoring_command import application as scoring
+from .hub_cards.original_conversion import CONFIGURATIONS, REPORT
+from .hub_cards.original_conversion import convert as convert_original
 
 application = typer.Typer(
-    help="Joint speech-text language models: measure them.",
+    help="Joint speech-text language models: measure them, convert them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -13,7 +18,25 @@ application = typer.Typer(
 )
 application.add_typer(scoring, name="score")
 
+ModelType = Annotated[str, typer.Argument(metavar="MODEL", help=f"{' or '.join(CONFIGURATIONS)}.")]
+Original = Annotated[Path, typer.Argument(help="The original's .pt, or .safetensors with the original's names.")]
+Out = Annotated[Path, typer.Argument(help="Folder for the model.")]
+Fields = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="JSON with the original's fields under `model`, if the checkpoint lacks them."),
+]
 
-@application.callback()
-def _speechzoo() -> None:
-    """Keeps `score` a sub-command while it is the only one."""
+
+@application.command()
+def convert(model_type: ModelType, original: Original, out: Out, configuration: Fields = None) -> None:
+    """Convert an original checkpoint of SpeechLM or SpeechUT. Nothing that it holds is run."""
+    try:
+        done = convert_original(model_type, original, out, configuration)
+    except (ValueError, FileNotFoundError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+    report = done.report()
+    typer.echo(f"{report['class']} with {report['parameters']:,} parameters in {out}")
+    typer.echo(f"{len(done.renamed)} tensors renamed, {len(done.dropped)} dropped; {out / REPORT} tells each")
+    for missing in done.missing:
+        typer.echo(f"It lacks {missing}.")
