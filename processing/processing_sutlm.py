@@ -31,6 +31,7 @@ from transformers.tokenization_utils_base import BatchEncoding
 from transformers.utils.hub import cached_file
 
 from .audio_loading import AudioSource
+from .pretrained_sources import check_is_there, commit_of
 from .speech_units import Units, deduplicate, smooth
 from .unit_text import BASIC_PLANE_CHARACTERS, UnitSegmenter
 
@@ -80,8 +81,8 @@ class PretrainedUnits:
     """
 
     def __init__(self, source: str, revision: str | None = None, hub: dict[str, Any] | None = None) -> None:
-        _check_is_there(source)
-        self.revision = None if os.path.isdir(source) else _commit(source, revision, hub or {})
+        check_is_there(source, "unit model", "unit_model_id")
+        self.revision = commit_of(source, revision, hub or {})
         pin = {} if self.revision is None else {"revision": self.revision}
         self.processor = AutoProcessor.from_pretrained(source, **pin, **(hub or {}))
         self.model = AutoModel.from_pretrained(source, **pin, **(hub or {})).eval()
@@ -476,17 +477,6 @@ def _check_order(names: Sequence[str], vocabulary: dict[str, int]) -> None:
     first = vocabulary[names[0]]
     if [vocabulary[name] for name in names] != list(range(first, first + len(names))):
         raise ValueError(f"the tokenizer has the unit pieces in another order than {UNIT_PIECES_FILE}; restore both")
-
-
-def _check_is_there(source: str) -> None:
-    """A Hub id has one slash at most, so a longer path that is no folder is a folder that is missing."""
-    if not os.path.isdir(source) and (source.count("/") > 1 or source.startswith((".", "/"))):
-        raise FileNotFoundError(f"the unit model '{source}' is not here; set unit_model_id to where it is now")
-
-
-def _commit(source: str, revision: str | None, hub: dict[str, Any]) -> str:
-    """The commit that `revision` means now: a cached file lies in snapshots/<commit>/, also without the network."""
-    return Path(cached_file(source, "config.json", revision=revision, **hub)).parent.name
 
 
 def _rows(given: Any) -> list[Any]:
