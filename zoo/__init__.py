@@ -5,6 +5,7 @@ Importing it registers every model with transformers' Auto classes; nothing is d
 
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
     AutoModelForCausalLM,
@@ -41,8 +42,10 @@ from .modeling.modeling_speechut import (
 )
 from .modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification, SUTLMModel
 from .modeling.modeling_text_to_unit import TextToUnitModel
+from .processing.feature_extraction_speechlm import SpeechLMFeatureExtractor
 from .processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .processing.processing_speech_units import SpeechUnitProcessor
+from .processing.processing_speechlm import SpeechLMProcessor
 from .processing.processing_sutlm import SUTLMProcessor
 
 __version__ = "0.1.0"
@@ -78,6 +81,8 @@ AutoModelForPreTraining.register(SpeechLMConfig, SpeechLMForPreTraining, exist_o
 AutoModelForCTC.register(SpeechLMConfig, SpeechLMForCTC, exist_ok=True)
 AutoModelForSequenceClassification.register(SpeechLMConfig, SpeechLMForSequenceClassification, exist_ok=True)
 AutoModelForAudioClassification.register(SpeechLMConfig, SpeechLMForSequenceClassification, exist_ok=True)
+AutoFeatureExtractor.register(SpeechLMConfig, SpeechLMFeatureExtractor, exist_ok=True)
+AutoProcessor.register(SpeechLMConfig, SpeechLMProcessor, exist_ok=True)
 
 AutoConfig.register(SpeechUTConfig.model_type, SpeechUTConfig, exist_ok=True)
 AutoModel.register(SpeechUTConfig, SpeechUTModel, exist_ok=True)
@@ -86,6 +91,8 @@ AutoModelForCTC.register(SpeechUTConfig, SpeechUTForCTC, exist_ok=True)
 AutoModelForSequenceClassification.register(SpeechUTConfig, SpeechUTForSequenceClassification, exist_ok=True)
 AutoModelForAudioClassification.register(SpeechUTConfig, SpeechUTForSequenceClassification, exist_ok=True)
 AutoModelForSpeechSeq2Seq.register(SpeechUTConfig, SpeechUTForConditionalGeneration, exist_ok=True)
+AutoFeatureExtractor.register(SpeechUTConfig, SpeechLMFeatureExtractor, exist_ok=True)
+AutoProcessor.register(SpeechUTConfig, SpeechLMProcessor, exist_ok=True)
 
 __all__ = [
     "SUTLMConfig",
@@ -101,6 +108,7 @@ __all__ = [
     "SpeechLMForPreTraining",
     "SpeechLMForSequenceClassification",
     "SpeechLMModel",
+    "SpeechLMProcessor",
     "SpeechTextAdapterConfig",
     "SpeechTextAdapterForConditionalGeneration",
     "SpeechTextAdapterModel",
