@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
+from transformers import PreTrainedModel
 
 from ..configuration.configuration_joint_encoders import JointEncoderConfig
 from ..configuration.configuration_speechlm import SpeechLMConfig
@@ -24,6 +24,9 @@ from ..modeling.modeling_speechut import (
     SpeechUTForPreTraining,
     SpeechUTModel,
 )
+from ..processing.feature_extraction_speechlm import SpeechLMFeatureExtractor
+from ..processing.processing_speechlm import SpeechLMProcessor, letter_tokenizer
+from ..processing.unit_vocabulary import AFTER, BEFORE
 from .original_checkpoints import OriginalCheckpoint, convolutions, read_original
 
 REPORT = "conversion_report.json"
@@ -141,7 +144,10 @@ class Conversion:
 
 
 def convert(model_type: str, source: Path, out: Path, configuration: Path | None = None) -> Conversion:
-    """Writes a model, its feature extractor and a report of every tensor to the folder `out`.
+    """Writes a model, its processor and a report of every tensor to the folder `out`.
+
+    The processor has the checkpoint's dictionaries. Without them, or where text is not written in letters, there is a
+    feature extractor alone.
 
     Args:
         model_type: "speechlm" or "speechut".
@@ -151,16 +157,11 @@ def convert(model_type: str, source: Path, out: Path, configuration: Path | None
     Raises `ValueError` for a tensor or field that is not understood, and for tensors that do not make up a model.
     """
     conversion = converted(model_type, read_original(source, configuration))
+    processor = _processor(conversion)
     conversion.model.save_pretrained(out)
-    extractor = Wav2Vec2FeatureExtractor(
-        do_normalize=conversion.original.normalize,
-        return_attention_mask=True,
-        sampling_rate=conversion.model.config.sampling_rate,
-    )
-    extractor.save_pretrained(out)
-    for name, symbols in (("units", conversion.original.units), ("letters", conversion.original.letters)):
-        if symbols is not None:
-            (out / f"{name}.json").write_text(json.dumps(symbols, ensure_ascii=False, indent=1))
+    processor.save_pretrained(out)
+    if isinstance(processor, SpeechLMFeatureExtractor):
+        conversion.missing.append("the dictionaries of units and letters: give their files to SpeechLMProcessor")
     (out / REPORT).write_text(json.dumps(conversion.report(), indent=1))
     return conversion
 
@@ -175,6 +176,28 @@ def converted(model_type: str, original: OriginalCheckpoint) -> Conversion:
     model = _model_class(model_type, state)(config)
     _load(model, state)
     return Conversion(model.eval(), original, renamed, dropped, _missing(config))
+
+
+def _processor(conversion: Conversion) -> SpeechLMProcessor | SpeechLMFeatureExtractor:
+    """With the checkpoint's dictionaries; without them, or with pieces for letters, what speech alone needs."""
+    config, original = conversion.model.config, conversion.original
+    units, letters = _between_special(original.units), _between_special(original.letters)
+    if units is None or letters is None or any(len(letter) > 1 for letter in letters):
+        return SpeechLMFeatureExtractor(original.normalize, sampling_rate=config.sampling_rate)
+    return SpeechLMProcessor.from_model_config(config, units, letter_tokenizer(letters), normalize=original.normalize)
+
+
+def _between_special(symbols: list[str] | None) -> list[str] | None:
+    """A dictionary without `<s> <pad> </s> <unk>` and `<mask>`. Raises `ValueError` where they are not in place."""
+    if symbols is None:
+        return None
+    first, last = len(BEFORE), len(symbols) - len(AFTER)
+    if (*symbols[:first], *symbols[last:]) != (*BEFORE, *AFTER):
+        raise ValueError(
+            f"a dictionary of the checkpoint begins with {symbols[:first]} and ends with {symbols[last:]}; "
+            f"{[*BEFORE]} and {[*AFTER]} are understood"
+        )
+    return symbols[first:last]
 
 
 # ---- tensors -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 import torch
 from joint_encoder_cases import MODELS, STYLES, recorded
 from safetensors.torch import load_file, save_file
-from transformers import AutoFeatureExtractor
+from transformers import AutoProcessor
 from typer.testing import CliRunner
 
 from speechzoo.commands import application
@@ -25,6 +25,9 @@ from speechzoo.modeling.modeling_speechut import SpeechUTForConditionalGeneratio
 
 CLASSES = {"speechlm": SpeechLMForPreTraining, "speechut": SpeechUTForPreTraining}
 PREFIXES = {"speechlm": ("w2v_encoder.w2v_model.", "w2v_encoder."), "speechut": ("encoder.w2v_model.", "encoder.")}
+
+UNITS = ["<s>", "<pad>", "</s>", "<unk>", *(str(number) for number in range(26)), "<mask>"]
+LETTERS = ["<s>", "<pad>", "</s>", "<unk>", *"|ETAONIHSRD", "<mask>"]
 
 
 def folder_of(test_data: Path, model_type: str, style: str = "base") -> Path:
@@ -86,8 +89,8 @@ def training_checkpoint(folder: Path, libraries: dict[str, type], **tensors: tor
         "model": OrderedDict({**load_file(folder / "original_state_dict.safetensors"), **tensors}),
         "criterion": None,
         "task_state": {
-            "text_dictionary": made(libraries["dictionary"], symbols=["<s>", "<pad>", "A"], indices={"A": 2}),
-            "text_src_dictionary": made(libraries["dictionary"], symbols=["<s>", "<pad>", "AA_B"]),
+            "text_dictionary": made(libraries["dictionary"], symbols=LETTERS, indices={"<s>": 0}),
+            "text_src_dictionary": made(libraries["dictionary"], symbols=UNITS),
         },
         "extra_state": {"namespace": argparse.Namespace(seed=1), "epoch": 3},
         "last_optimizer_state": {"exp_avg": torch.zeros(3)},
@@ -109,10 +112,10 @@ def test_a_training_checkpoint_becomes_the_same_model(model_type, style, test_da
         output = model.base_model(expected.inputs["speech_nopad.source"])
     states = expected.outputs["speech_nopad.unit_encoder.last_hidden_state"]
     torch.testing.assert_close(output.last_hidden_state, states, rtol=0, atol=1e-4)
-    assert json.loads((tmp_path / "out" / "letters.json").read_text()) == ["<s>", "<pad>", "A"]
-    assert conversion.original.units == ["<s>", "<pad>", "AA_B"]
-    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "out")
-    assert extractor.do_normalize == (style == "large_style") and extractor.return_attention_mask
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert processor.units == UNITS[4:-1] and conversion.missing == []
+    assert processor.letter_ids("eta")[:3] == [5, 6, 7]
+    assert processor.feature_extractor.do_normalize == (style == "large_style")
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -130,6 +133,19 @@ def test_every_tensor_is_in_the_report(model_type, style, test_data, tmp_path):
         assert torch.equal(tensors[old], written[new]), old
     for name, reason in report["dropped"].items():
         assert reason and (".norm_k." in name or name.endswith((".version", "_float_tensor", "embed_tokens.weight")))
+
+
+def test_a_dictionary_of_another_model_is_refused(test_data, libraries, tmp_path):
+    content = training_checkpoint(folder_of(test_data, "speechlm"), libraries)
+    for symbols, message in (
+        (UNITS[:-2] + UNITS[-1:], r"unit_vocab_size 31 and the processor 30"),
+        (["A"] * 9, r"begins"),
+    ):
+        content["task_state"]["text_src_dictionary"].symbols = symbols
+        torch.save(content, tmp_path / "original.pt", _use_new_zipfile_serialization=False)  # and the older format
+        with pytest.raises(ValueError, match=message):
+            convert("speechlm", tmp_path / "original.pt", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_fine_tuned_checkpoint_loses_its_prefix_and_its_copy(test_data, libraries, tmp_path):
@@ -234,6 +250,7 @@ def test_tensors_that_make_no_model_are_refused(change, message, test_data, tmp_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"use_pred_unit": True}, r"use_pred_unit = True; only False"),
         ({"use_rel_pos_enc": False}, r"use_rel_pos_enc = False; only True"),
         ({"layer_norm_first": None}, r"lacks 'layer_norm_first'"),
         ({"conv_feature_layers": "[(16,10,5)] * 4"}, r"convolution 1 is not the \(16, 10, 5\)"),
