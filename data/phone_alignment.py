@@ -2,8 +2,8 @@
 
 A hidden Markov model with one state for each phone, which emits units: how often each phone goes with each unit is
 counted from the best alignment and the alignment made anew, in turn, beginning with phones of equal length. It needs
-no labeled times, so that speech of people is aligned as synthetic speech is; where a corpus has times, they tell how
-far the alignment can be trusted.
+no labeled times. Where a corpus knows when its words are said, they can hold the alignment; or stay apart, and tell
+how far it can be trusted.
 
     aligner = PhoneAligner.fit(units, words, clusters=100)
     [aligned] = aligner.align([units_of_a_clip], [[("HH", "AH0", "L", "OW1"), ("W", "ER1", "L", "D")]])
@@ -26,9 +26,13 @@ __all__ = ["AlignedPhones", "PhoneAligner"]
 
 Phones = tuple[str, ...]
 Words = Sequence[Phones]
+Window = tuple[int, int]  # the first frame in which a word may be said, and the one behind the last
+Windows = Sequence[Window | None]  # of each word of a clip
 
 _CLIPS_AT_ONCE = 64
 _IMPOSSIBLE = -1e9
+_OUTSIDE = -1e5  # not impossible: a window may have too few frames for its phones
+_ANYWHERE = (0, 10**9)
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,29 @@ class AlignedPhones:
 
 @dataclass(frozen=True)
 class _Trellis:
-    """A clip's states: the phone of each, and whether it may be left out."""
+    """A clip's states: the phone of each, whether it may be left out, and the frames where it belongs."""
 
     phones: list[str]
     optional: list[bool]
+    windows: list[Window]
 
     @classmethod
-    def of(cls, words: Words) -> _Trellis:
-        phones, optional = [SILENCE], [True]
-        for word in words:
+    def of(cls, words: Words, windows: Windows | None = None) -> _Trellis:
+        """Raises `ValueError` unless there is a window, or `None`, for each word."""
+        if windows is not None and len(windows) != len(words):
+            raise ValueError(f"{len(words)} words came with {len(windows)} windows; give one for each, or None")
+        phones, optional, places = [SILENCE], [True], [_ANYWHERE]
+        for word, window in zip(words, windows or [None] * len(words), strict=True):
             phones += [*word, SILENCE]
             optional += [*[False] * len(word), True]
-        return cls(phones, optional)
+            places += [*[window or _ANYWHERE] * len(word), _ANYWHERE]
+        return cls(phones, optional, places)
+
+    def penalties(self, frames: int) -> np.ndarray:
+        """[F, N], zero in the windows."""
+        first, behind = np.array(self.windows).T
+        frame = np.arange(frames)[:, None]
+        return np.where((frame >= first) & (frame < behind), 0.0, _OUTSIDE)
 
     @property
     def least_frames(self) -> int:
@@ -110,6 +125,7 @@ class PhoneAligner:
         clusters: int,
         rounds: int = 10,
         phones: Sequence[str] = (),
+        windows: Sequence[Windows | None] | None = None,
     ) -> PhoneAligner:
         """Learns from clips what units each phone goes with.
 
@@ -119,15 +135,17 @@ class PhoneAligner:
             clusters: K, the size of the codebook.
             rounds: of aligning and counting.
             phones: that no clip has, and others may; each unit is as probable with them as it is at all.
+            windows: of each word of each clip, where they are known.
 
         Raises `ValueError` where a unit is outside the codebook, or no clip has a frame for each of its phones.
         """
         heard = chain.from_iterable(chain.from_iterable(words))
         known = sorted({phone_family(phone) for phone in (*heard, *phones, SILENCE)})
+        trellises = map(_Trellis.of, words, windows or [None] * len(words))
         clips = [
-            (clip, _Trellis.of(said))
-            for clip, said in zip(units, words, strict=True)
-            if len(clip) >= _Trellis.of(said).least_frames > 0
+            (clip, trellis)
+            for clip, trellis in zip(units, trellises, strict=True)
+            if len(clip) >= trellis.least_frames > 0
         ]
         if not clips:
             raise ValueError("no clip has a frame for each phone; give clips with the words that are said in them")
@@ -140,12 +158,19 @@ class PhoneAligner:
             states = aligner._best_states(clips)
         return aligner
 
-    def align(self, units: Sequence[Sequence[int]], words: Sequence[Words]) -> list[AlignedPhones | None]:
+    def align(
+        self,
+        units: Sequence[Sequence[int]],
+        words: Sequence[Words],
+        windows: Sequence[Windows | None] | None = None,
+    ) -> list[AlignedPhones | None]:
         """The most probable alignment of each clip; `None` for a clip with fewer frames than phones, or no word.
+
+        Where `windows` say in which frames a word may be said, it is said there unless they are too few.
 
         Raises `ValueError` for a phone that it does not know.
         """
-        trellises = [_Trellis.of(said) for said in words]
+        trellises = list(map(_Trellis.of, words, windows or [None] * len(words)))
         usable = [
             place
             for place, (clip, trellis) in enumerate(zip(units, trellises, strict=True))
@@ -191,7 +216,7 @@ class PhoneAligner:
         optional = np.zeros((len(batch), states), dtype=bool)
         for row, (clip, trellis) in enumerate(batch):
             emitted = self.log_emissions[self._numbers(trellis)][:, np.asarray(clip)]  # [N, F]
-            scores[row, : len(clip), : len(trellis.phones)] = emitted.T
+            scores[row, : len(clip), : len(trellis.phones)] = emitted.T + trellis.penalties(len(clip))
             optional[row, : len(trellis.phones)] = trellis.optional
         lengths = np.array([len(clip) for clip, _ in batch])
         counts = np.array([len(trellis.phones) for _, trellis in batch])

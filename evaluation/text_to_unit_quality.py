@@ -112,9 +112,7 @@ def _of_other_clips(spoken: Sequence[SpokenText]) -> dict[str, list[tuple[float,
     return {"unit_error_rate of another clip": pairs} if pairs else {}
 
 
-def _measurement(
-    name: str, pairs: Sequence[tuple[float, float]], facts: dict[str, str], seed: int
-) -> Measurement:
+def _measurement(name: str, pairs: Sequence[tuple[float, float]], facts: dict[str, str], seed: int) -> Measurement:
     numerators, denominators = zip(*pairs, strict=True)
     metric = name.rpartition(": ")[2].partition(" of ")[0]
     interval = ratio_interval(numerators, denominators, seed=seed)
@@ -145,7 +143,7 @@ def measure_alignment(
     """How far the aligned beginnings of words lie from those that the corpus knows, in milliseconds.
 
     `word_start_error` is the mean over clips of their mean absolute differences; beside it that of words that share
-    the clip's length evenly. Nothing for a corpus without times of words.
+    the clip's length evenly. Nothing for a corpus without times of words. Give clips that were aligned without them.
     """
     timed = {utterance.id: utterance for utterance in utterances if utterance.words}
     errors: dict[str, list[float]] = defaultdict(list)

@@ -28,6 +28,9 @@ class PhoneArguments:
     sound_out: bool = option(True, "say words by their letters that the lexicon lacks; else they are spoken noise")
     aligner_clips: int | None = option(600, "learn from so many clips which units say which phones; all if null")
     aligner_rounds: int = option(10, "of aligning and counting")
+    word_slack: float | None = option(
+        0.06, "seconds by which words may stray from times that a corpus knows; null passes over these times"
+    )
 
 
 @dataclass

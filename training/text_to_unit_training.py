@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoProcessor, Trainer, TrainingArguments
 from ..configuration.configuration_text_to_unit import TextToUnitConfig
 from ..data.phone_alignment import PhoneAligner
 from ..data.speech_text_mixing import Utterance
-from ..data.spoken_texts import SpokenText, TextToUnitCollator, align_texts, fit_aligner
+from ..data.spoken_texts import SpokenText, TextAligner, TextToUnitCollator
 from ..data.utterances import UtteranceReader
 from ..modeling.modeling_text_to_unit import TextToUnitModel
 from ..processing.letter_sounds import LetterSounds
@@ -66,8 +66,9 @@ def read_spoken_corpora(
     utterances = {source: reader.read(source, clips, units.noise_db) for source in dict.fromkeys([*train, *others])}
     refuse_shared_ids(utterances)
     learned = [utterance for source in train for utterance in utterances[source]]
-    aligner = fit_aligner(learned, phone_reader, reader.clusters, phones.aligner_clips, phones.aligner_rounds)
-    spoken = {source: align_texts(aligner, found, phone_reader) for source, found in utterances.items()}
+    texts = TextAligner(phone_reader, reader.frame_rate, phones.word_slack)
+    aligner = texts.fit(learned, reader.clusters, phones.aligner_clips, phones.aligner_rounds)
+    spoken = {source: texts.align(aligner, found) for source, found in utterances.items()}
     return SpokenCorpora(utterances, spoken), aligner
 
 

@@ -76,6 +76,21 @@ def test_planted_words_are_found():
     assert np.exp(model.log_emissions[model.phones.index("SIL"), 5]) > 0.95
 
 
+def test_words_are_held_to_their_windows():
+    model = aligner()
+    clip, words = [0] * 12, [("A", "B"), ("C",)]
+    [held] = model.align([clip], [words], [[(2, 6), (8, 11)]])
+    (first, second) = held.word_spans
+    assert first[0] >= 2 and first[1] <= 6 and second[0] >= 8 and second[1] <= 11
+    [half] = model.align([clip], [words], [[None, (3, 5)]])
+    assert half.word_spans[1][0] >= 3 and half.word_spans[1][1] <= 5
+    [tight] = model.align([clip], [words], [[(4, 5), None]])  # a frame for two phones
+    assert tight.word_spans[0][0] in (3, 4) and sum(tight.durations) == 12
+    assert model.align([clip], [words], [[None, None]]) == model.align([clip], [words])
+    with pytest.raises(ValueError, match=r"2 words came with 1 windows; give one for each"):
+        model.align([clip], [words], [[None]])
+
+
 def test_frame_ids_are_those_of_the_phones_in_their_places():
     aligned = AlignedPhones([("SIL",), ("HH", "AY1"), ("AH0",), ("SIL",)], [2, 1, 3, 1, 1])
     vocabulary = UnitVocabulary.phones()
