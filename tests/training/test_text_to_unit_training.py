@@ -6,7 +6,7 @@ import pytest
 import torch
 from timed_corpus import TEXTS, unit_model, write_timed_corpus
 
-from speechzoo.data.spoken_texts import TextToUnitCollator, text_to_unit_examples
+from speechzoo.data.spoken_texts import TextAligner, TextToUnitCollator, text_to_unit_examples
 from speechzoo.evaluation.text_to_unit_quality import PhoneTable, measure_alignment, measure_text_to_unit
 from speechzoo.processing.lexicon import Lexicon
 from speechzoo.processing.unit_vocabulary import UnitVocabulary
@@ -55,7 +55,7 @@ def corpora(backbones, tmp_path_factory):
     phones = PhoneArguments(lexicon=str(folder / "lexicon.txt"), sound_out=False, aligner_rounds=3)
     reader, phone_reader = open_unit_reader(units), open_phone_reader(phones)
     found, aligner = read_spoken_corpora(reader, phone_reader, units, phones, sources[:1], sources[1:], None)
-    return sources, found, aligner, reader, UnitVocabulary(phone_reader.inventory)
+    return sources, found, aligner, reader, phone_reader
 
 
 def test_every_clip_is_aligned_with_its_letters(corpora):
@@ -70,7 +70,8 @@ def test_every_clip_is_aligned_with_its_letters(corpora):
 
 
 def test_rows_are_padded_under_masks(corpora):
-    (source, _), found, _, _, vocabulary = corpora
+    (source, _), found, _, _, phone_reader = corpora
+    vocabulary = UnitVocabulary(phone_reader.inventory)
     rows = text_to_unit_examples(found.of([source]), vocabulary)
     batch = TextToUnitCollator()([rows[0], rows[3]])
     for place, row in enumerate((rows[0], rows[3])):
@@ -84,13 +85,15 @@ def test_rows_are_padded_under_masks(corpora):
 
 
 def test_training_beats_the_table_on_what_it_has_seen(corpora, tmp_path):
-    (source, _), found, aligner, reader, vocabulary = corpora
-    shape = TextToUnitArguments(shape={"hidden_size": 64, "hidden_dropout": 0.0, "attention_dropout": 0.0})
+    (source, _), found, aligner, reader, phone_reader = corpora
+    vocabulary = UnitVocabulary(phone_reader.inventory)
+    plain = {"hidden_size": 64, "hidden_dropout": 0.0, "attention_dropout": 0.0, "duration_weight": 5.0}
+    shape = TextToUnitArguments(shape=plain)
     model = assemble_text_to_unit(shape, vocabulary, reader.clusters, reader.frame_rate, seed=0)
     rows = text_to_unit_examples(found.of([source]), vocabulary)
-    update = TextToUnitUpdateArguments(max_steps=60, batch_size=5, learning_rate=3e-3, warmup_steps=5, bf16=False)
+    update = TextToUnitUpdateArguments(max_steps=80, batch_size=5, learning_rate=3e-3, warmup_steps=5, bf16=False)
     output = TextToUnitOutputArguments(output_dir=tmp_path)
-    trainer = make_text_to_unit_trainer(model, rows, None, training_arguments(update, output, 60, False))
+    trainer = make_text_to_unit_trainer(model, rows, None, training_arguments(update, output, 80, False))
     train(trainer, resume=False)
     table = PhoneTable.of(aligner, found.of([source]))
     measured = {row.name: row for row in measure_text_to_unit(model, table, found.of([source]), "seen", source)}
@@ -134,6 +137,19 @@ def test_beginnings_are_compared_with_the_times_of_words(corpora):
         known = torch.tensor([word.start for word in utterance.words])
         by_hand.append(float((starts - known).abs().mean()) * 1000)
     assert value["seen: word_start_error"] == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-4)
+
+
+def test_words_stay_near_the_times_that_the_corpus_knows(corpora):
+    """A window is as long as the word and 60 ms to both sides; without windows tones are aligned with anything."""
+    (source, _), found, _, reader, phone_reader = corpora
+    for one, utterance in zip(found.of([source]), found.utterances[source], strict=True):
+        for (first, behind), word in zip(one.aligned.word_spans, utterance.words, strict=True):
+            assert first >= (word.start - 0.06) * reader.frame_rate - 1
+            assert behind <= (word.end + 0.06) * reader.frame_rate + 1
+    free = TextAligner(phone_reader, reader.frame_rate, slack=None)
+    heard = found.utterances[source]
+    freely = free.align(free.fit(heard, reader.clusters, rounds=3), heard)
+    assert [one.aligned.durations for one in freely] != [one.aligned.durations for one in found.of([source])]
 
 
 def test_nothing_to_train_on_is_refused(corpora):
