@@ -51,14 +51,15 @@ class SpokenUnits:
     durations: list[int]
 
 
-class MaskedConvolution(nn.Conv1d):
+class MaskedConvolution(nn.Module):
     """A convolution [B, T, D] -> [B, T, D'] that sees zeros wherever `mask` [B, T, 1] is zero."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int) -> None:
-        super().__init__(channels, out_channels, kernel, padding=kernel // 2)
+        super().__init__()
+        self.conv = nn.Conv1d(channels, out_channels, kernel, padding=kernel // 2)
 
     def forward(self, hidden_states: Tensor, mask: Tensor) -> Tensor:
-        return super().forward((hidden_states * mask).transpose(1, 2)).transpose(1, 2)
+        return self.conv((hidden_states * mask).transpose(1, 2)).transpose(1, 2)
 
 
 class TextToUnitLayer(nn.Module):
