@@ -102,7 +102,10 @@ class JointEncoderConfig(PreTrainedConfig):
     """
 
     attribute_map = {"vocab_size": "text_vocab_size"}
-    keys_to_ignore_at_inference = ["past_key_values", "conv_features", "speech_hidden_state", "frame_attention_mask"]
+    keys_to_ignore_at_inference = [
+        *("past_key_values", "conv_features", "frame_attention_mask", "frame_labels", "mask_time_indices"),
+        *(f"{what}_hidden_state" for what in ("last", "speech", "text", "encoder_last")),
+    ]
 
     # What transformers' HuBERT classes ask for, and no model here does otherwise.
     feat_proj_layer_norm: ClassVar[bool] = True

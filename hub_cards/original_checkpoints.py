@@ -170,8 +170,21 @@ def _fields(cfg: Any, given: dict[str, Any], path: Path) -> tuple[dict[str, Any]
             f"{path} does not hold the configuration of the pre-trained model; pass it as a JSON file with the "
             f"original's fields under 'model'"
         )
+    model = {name: _resolved(value, start, path) for name, value in model.items()}
     normalize = (start.get("task") or {}).get("normalize", False)
     return model, bool(given.get("normalize", given.get("normalize_audio", normalize)))
+
+
+def _resolved(value: Any, config: Any, path: Path) -> Any:
+    """What a reference such as `"${task.label_rate}"` stands for; other values as they are."""
+    reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    if reference is None:
+        return value
+    for part in reference[1].split("."):
+        if not isinstance(config, dict) or part not in config:
+            raise ValueError(f"{path} refers to {value} in its configuration and does not hold it")
+        config = config[part]
+    return config
 
 
 def _without_prefix(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

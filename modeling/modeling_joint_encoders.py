@@ -18,8 +18,14 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_joint_encoders import JointEncoderConfig
 from .modeling_attention_pooling import attention_pooled, two_layer_classifier
-from .modeling_joint_layers import JointAttention, JointEncoderLayer, SpeechEncoder, UnitEncoder, WaveformFeatures
-from .modeling_joint_layers import without_padding as zero_padding
+from .modeling_joint_layers import (
+    JointAttention,
+    JointEncoderLayer,
+    SpeechEncoder,
+    UnitEncoder,
+    WaveformFeatures,
+    without_padding,
+)
 from .modeling_losses import IGNORED, logits_cross_entropy, mean_over_items
 from .modeling_padding_safe_encoders import frame_mask
 from .modeling_span_masks import draw_spans
@@ -46,9 +52,9 @@ class JointEncoderOutput(BaseModelOutput):
             norms: in pre-norm models the last one is not yet `last_hidden_state`.
     """
 
-    frame_attention_mask: Tensor | None = None
-    speech_hidden_state: Tensor | None = None
-    conv_features: Tensor | None = None
+    frame_attention_mask: Tensor = None  # type: ignore[assignment]  # ModelOutput wants defaults
+    speech_hidden_state: Tensor = None  # type: ignore[assignment]
+    conv_features: Tensor = None  # type: ignore[assignment]
 
 
 class JointEncoderPreTrainedModel(PreTrainedModel):
@@ -58,8 +64,9 @@ class JointEncoderPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["JointEncoderLayer", "ParametrizedConv1d"]
+    # There is no such field: the number depends on the modality, so that transformers refuses negative indices.
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(JointEncoderLayer, num_hidden_layers_key="all_layers"),
+        "hidden_states": OutputRecorder(JointEncoderLayer, num_hidden_layers_key="layers_of_either_modality"),
         "attentions": OutputRecorder(JointAttention, index=1, layer_name="attention"),
     }
     # Whether `config.freeze_layers` holds for this class.
@@ -119,7 +126,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module | None:
         return self.unit_encoder.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.unit_encoder.embed_tokens = value
 
     def bottom(self, layers: int) -> Iterator[Any]:
@@ -163,12 +170,12 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         Raises `ValueError` for neither or both inputs, a clip of less than one frame, and units where the checkpoint
         has no table of them.
         """
-        if (input_values is None) == (input_ids is None):
-            raise ValueError("pass either input_values (speech) or input_ids (units of text)")
-        if input_ids is not None:
+        if input_values is not None and input_ids is None:
+            return self._hear(input_values, attention_mask, mask_time_indices, unit_labels, swap_indices)
+        if input_ids is not None and input_values is None:
             mask = attention_mask if unit_attention_mask is None else unit_attention_mask
             return self._read_units(input_ids, mask, mask_time_indices)
-        return self._hear(input_values, attention_mask, mask_time_indices, unit_labels, swap_indices)
+        raise ValueError("pass either input_values (speech) or input_ids (units of text)")
 
     def embed_units(self, units: Tensor) -> Tensor:
         """[B, T] -> [B, T, D]."""
@@ -204,7 +211,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
             unit_mask = labels != self.config.pad_token_id
             if mask is not None and not self.config.original_padding:
                 unit_mask = unit_mask & mask
-        hidden_states = self.unit_encoder(zero_padding(states, mask), unit_mask)
+        hidden_states = self.unit_encoder(without_padding(states, mask), unit_mask)
         if mask is None:
             mask = features.new_ones(features.shape[0], features.shape[-1])
         return JointEncoderOutput(
@@ -292,7 +299,7 @@ class CTCHead(nn.Module):
         """[B, T, D] -> [B, T + 1, V]; padding, by `mask` [B, T], counts as the end unless `original_padding`."""
         if self.has_convolution:
             if not self.pads_with_states:
-                hidden_states = zero_padding(hidden_states, mask)
+                hidden_states = without_padding(hidden_states, mask)
             hidden_states = self.dropout(self.conv(hidden_states.transpose(1, 2)).transpose(1, 2))
             hidden_states = nn.functional.gelu(self.layer_norm(hidden_states))
         else:

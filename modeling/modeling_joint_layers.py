@@ -250,15 +250,15 @@ class UnitEncoder(LayerStack):
     def forward(self, embeddings: Tensor, mask: Tensor | None) -> Tensor:
         """[B, T, D] -> [B, T, D]; `mask` [B, T] is false on padding."""
         if self.embed_positions is not None:
-            embeddings = embeddings + self.embed_positions(self._positions(embeddings, mask))
+            positions = self._positions(embeddings, mask).clamp(max=self.embed_positions.num_embeddings - 1)
+            embeddings = embeddings + self.embed_positions(positions)
         hidden_states = self.dropout(self.layernorm_embedding(embeddings))
         return self.layer_norm(self.run_layers(without_padding(hidden_states, mask), mask))
 
     def _positions(self, embeddings: Tensor, mask: Tensor | None) -> Tensor:  # [B, T]
         if mask is None:
             mask = embeddings.new_ones(embeddings.shape[:2], dtype=torch.bool)
-        positions = mask.cumsum(-1) * mask + self.pad_token_id
-        return positions.clamp(max=self.embed_positions.num_embeddings - 1)
+        return mask.cumsum(-1) * mask + self.pad_token_id
 
 
 def without_padding(hidden_states: Tensor, mask: Tensor | None) -> Tensor:

@@ -40,6 +40,7 @@ class JointPreTrainingOutput(ModelOutput):
         last_hidden_state, text_hidden_state: of the unit encoder, for speech [B, F, D] and for text [B, T, D].
         speech_hidden_state: [B, F, D] of the speech encoder.
         frame_attention_mask: [B, F]. frame_labels: units [B, F], -100 on padding. mask_time_indices: [B, F].
+        hidden_states, attentions: of speech, or where there is none of text.
     """
 
     loss: Tensor | None = None
@@ -164,7 +165,8 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
             draws = {"masked": mask_time_indices, "swapped": swap_indices, "offset": label_offset}
             fields |= self._speech_terms(input_values, attention_mask, labels, draws, kwargs)
         if input_ids is not None:
-            fields |= self._text_terms(input_ids, unit_attention_mask, text_labels, mask_unit_indices, kwargs)
+            text = self._text_terms(input_ids, unit_attention_mask, text_labels, mask_unit_indices, kwargs)
+            fields = text | fields
         if unit_text_ids is not None:
             fields |= self._unit_text_terms(unit_text_ids, unit_text_attention_mask, mask_unit_text_indices)
         if not fields:
@@ -208,7 +210,7 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         targets = frame_labels.masked_fill(~valid, IGNORED)
         terms = self._masked_prediction(output, targets, masked & valid)
         terms["feature_penalty"] = self._feature_penalty(output)
-        return terms | _states(output) | {"frame_labels": targets, "mask_time_indices": masked}
+        return terms | _states(output) | {"frame_labels": targets, "mask_time_indices": masked.long()}
 
     def _frame_labels(self, labels: Tensor, samples: Tensor, offset: int | None) -> Tensor:
         per_frame = self.config.label_rate / self.config.frame_rate
@@ -272,6 +274,7 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
             input_ids=units, unit_attention_mask=attention_mask, mask_time_indices=masked, **options
         )
         terms: dict[str, Any] = {"text_hidden_state": output.last_hidden_state}
+        terms |= {name: output[name] for name in ("hidden_states", "attentions") if name in output}
         if labels is not None:
             terms |= self._letter_terms(output, supervised_labels(labels, self.config))
         return terms

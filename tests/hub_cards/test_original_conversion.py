@@ -82,7 +82,8 @@ def as_omegaconf(value: Any, libraries: dict[str, type]) -> Any:
 
 def training_checkpoint(folder: Path, libraries: dict[str, type], **tensors: torch.Tensor) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
-    cfg = {"model": config["model"], "task": {"normalize": config["normalize_audio"], "labels": ["phn"]}}
+    task = {"normalize": config["normalize_audio"], "labels": ["phn"], "label_rate": config["model"]["label_rate"]}
+    cfg = {"model": config["model"] | {"label_rate": "${task.label_rate}"}, "task": task}
     return {
         "args": None,
         "cfg": as_omegaconf(cfg, libraries),
@@ -114,6 +115,7 @@ def test_a_training_checkpoint_becomes_the_same_model(model_type, style, test_da
     torch.testing.assert_close(output.last_hidden_state, states, rtol=0, atol=1e-4)
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
     assert processor.units == UNITS[4:-1] and conversion.missing == []
+    assert model.config.label_rate == expected.model.config.label_rate
     assert processor.letter_ids("eta")[:3] == [5, 6, 7]
     assert processor.feature_extractor.do_normalize == (style == "large_style")
 

@@ -25,10 +25,21 @@ from speechzoo import (
     SealProjectorConfig,
     SealProjectorForConditionalGeneration,
     SealProjectorModel,
+    SpeechLMConfig,
+    SpeechLMForCTC,
+    SpeechLMForPreTraining,
+    SpeechLMForSequenceClassification,
+    SpeechLMModel,
     SpeechTextAdapterConfig,
     SpeechTextAdapterForConditionalGeneration,
     SpeechTextAdapterModel,
     SpeechTextAdapterProcessor,
+    SpeechUTConfig,
+    SpeechUTForConditionalGeneration,
+    SpeechUTForCTC,
+    SpeechUTForPreTraining,
+    SpeechUTForSequenceClassification,
+    SpeechUTModel,
     SUTLMConfig,
     SUTLMForCausalLM,
     SUTLMForSequenceClassification,
@@ -39,6 +50,7 @@ PROMPTS, TOKENS, SAMPLES, VOCABULARY = 3, 9, 1700, 99
 FRAME_KERNEL, FRAME_STRIDE = 100, 320  # of the convolutions below
 REDUCTION_RATIO = 2
 SPEECH_EMBEDDINGS = 3  # ((1700 - 100) // 320 + 1) frames, one of two kept
+FRAMES = (SAMPLES - FRAME_KERNEL) // FRAME_STRIDE + 1  # the joint encoders begin with the same convolutions
 AUDIO_TOKEN = 3  # low, for some tests shrink the vocabulary
 
 
@@ -160,6 +172,79 @@ def tokens_and_labels(config: SUTLMConfig, inputs: dict[str, Tensor], model_clas
     return {**inputs, "labels": inputs["input_ids"].clone()}
 
 
+def joint_fields() -> dict[str, Any]:
+    """Fine-tuning leaves the ways in frozen: a batch is of one modality, and the other's would get no gradient."""
+    return {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 37,
+        "unit_encoder_layers": 1,
+        "unit_attention_heads": 2,
+        "unit_intermediate_size": 37,
+        "relative_position_distance": 8,
+        "conv_dim": [16, 16, 16],
+        "conv_kernel": [10, 3, 3],
+        "conv_stride": [5, 8, 8],
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "unit_vocab_size": VOCABULARY,
+        "text_vocab_size": VOCABULARY,
+        "final_dim": 16,
+        "layerdrop": 0.0,
+        "freeze_layers": 0,
+    }
+
+
+def speechlm() -> SpeechLMConfig:
+    return SpeechLMConfig(**joint_fields(), max_unit_positions=64)
+
+
+def speechut(**keywords: Any) -> SpeechUTConfig:
+    return SpeechUTConfig(
+        **joint_fields(),
+        decoder_layers=2,
+        decoder_hidden_size=32,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=37,
+        decoder_relative_distance=4,
+        decoder_layerdrop=0.0,
+        **keywords,
+    )
+
+
+def speechut_large_style() -> SpeechUTConfig:
+    """A pre-norm speech encoder below a post-norm unit encoder without absolute positions."""
+    return speechut(feat_extract_norm="layer", do_stable_layer_norm=True, max_unit_positions=0)
+
+
+def speechut_that_writes() -> SpeechUTConfig:
+    return speechut(is_encoder_decoder=True)
+
+
+def waveforms(config: PreTrainedConfig) -> dict[str, Tensor]:
+    return {
+        "input_values": 0.1 * torch.randn(PROMPTS, SAMPLES),  # [B, S]
+        "attention_mask": torch.ones(PROMPTS, SAMPLES, dtype=torch.long),
+    }
+
+
+def waveforms_and_texts(config: PreTrainedConfig) -> dict[str, Tensor]:
+    return {**waveforms(config), "decoder_input_ids": torch.randint(3, VOCABULARY, (PROMPTS, FRAMES))}
+
+
+def joint_labels(config: PreTrainedConfig, inputs: dict[str, Tensor], model_class: type) -> dict[str, Tensor]:
+    """The same at every call, masks too, for models draw them anew where they are not given."""
+    if model_class in (SpeechLMForSequenceClassification, SpeechUTForSequenceClassification):
+        return {**inputs, "labels": torch.zeros(PROMPTS, dtype=torch.long)}
+    symbols = torch.arange(3, 3 + PROMPTS * FRAMES).view(PROMPTS, FRAMES)
+    if model_class not in (SpeechLMForPreTraining, SpeechUTForPreTraining):
+        return {**inputs, "labels": symbols if "decoder_input_ids" in inputs else symbols[:, :3]}
+    draws = ("mask_time_indices", "swap_indices", "mask_unit_indices", "mask_unit_text_indices")
+    text = {"input_ids": symbols, "unit_text_ids": symbols, "text_labels": symbols[:, :3]}
+    return {**inputs, **text, **dict.fromkeys(draws, symbols % 3 == 0), "labels": symbols}
+
+
 def with_trained_backbones() -> SpeechTextAdapterConfig:
     return with_causal_model(unfrozen=["audio_tower", "language_model"])
 
@@ -179,6 +264,17 @@ def keep_to_known_fields(set_fields: Callable[[PreTrainedConfig], None]) -> Call
 transformers.testing_utils.set_config_for_less_flaky_test = keep_to_known_fields(
     transformers.testing_utils.set_config_for_less_flaky_test
 )
+
+FROZEN_ENCODER = {"test_retain_grad_hidden_states_attentions": "the first states of a frozen encoder need no gradient"}
+SPEECHLM_CLASSES = [SpeechLMModel, SpeechLMForPreTraining, SpeechLMForCTC, SpeechLMForSequenceClassification]
+SPEECHUT_CLASSES = [SpeechUTModel, SpeechUTForPreTraining, SpeechUTForCTC, SpeechUTForSequenceClassification]
+
+
+def tester(length: int, layers: int) -> dict[str, int]:
+    """States of that length from so many layers, whatever the length of the input."""
+    names = ("seq_length", "encoder_seq_length", "decoder_seq_length", "key_length")
+    return {"num_hidden_layers": layers, **dict.fromkeys(names, length)}
+
 
 MODEL_CLASSES = [SpeechTextAdapterModel, SpeechTextAdapterForConditionalGeneration]
 NO_GENERATION_TESTS = {
@@ -237,6 +333,30 @@ CASES = [
             "expected": NO_GENERATION_TESTS,
         }
         for name, config in {"SUTLMOverLlama": over_llama, "SUTLMOverGPT2": over_gpt2}.items()
+    ),
+    *(
+        {
+            "name": name,
+            "config": config,
+            "inputs": inputs,
+            "labels": joint_labels,
+            "model_classes": model_classes,
+            "tester": sizes,
+            "attrs": {"test_resize_embeddings": False, "has_attentions": True},
+            "expected": expected,
+        }
+        for name, config, inputs, model_classes, sizes, expected in (
+            ("SpeechLMOnSpeech", speechlm, waveforms, SPEECHLM_CLASSES, tester(FRAMES, 2), {}),
+            ("SpeechUTOnSpeech", speechut_large_style, waveforms, SPEECHUT_CLASSES, tester(FRAMES, 2), {}),
+            (
+                "SpeechUTWrites",
+                speechut_that_writes,
+                waveforms_and_texts,
+                [SpeechUTForConditionalGeneration],
+                tester(FRAMES, 2) | {"num_hidden_states_types": 2},
+                NO_GENERATION_TESTS | FROZEN_ENCODER,
+            ),
+        )
     ),
 ]
 

@@ -28,6 +28,9 @@ LEAST_PASSED = {
     "SealProjector": 100,
     "SUTLMOverLlama": 104,
     "SUTLMOverGPT2": 98,
+    "SpeechLMOnSpeech": 90,
+    "SpeechUTOnSpeech": 90,
+    "SpeechUTWrites": 87,
     "Processor": 25,
 }
 
