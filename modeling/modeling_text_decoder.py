@@ -112,6 +112,8 @@ class TextDecoder(PreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         offset = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        if attention_mask is not None and attention_mask.ndim == 4:
+            attention_mask = _of_keys(attention_mask)
         hidden_states = self.embed_tokens(input_ids) * math.sqrt(self.config.decoder_hidden_size)
         hidden_states = hidden_states + self._sinusoids(input_ids, attention_mask, offset).to(hidden_states.dtype)
         hidden_states = self.dropout(hidden_states)
@@ -152,6 +154,12 @@ class TextDecoder(PreTrainedModel):
         angles = positions[..., None] * torch.exp(steps * -(math.log(10000) / (half - 1)))
         table = torch.cat([angles.sin(), angles.cos()], -1)
         return table * attention_mask[:, offset : offset + length, None]
+
+
+def _of_keys(mask: Tensor) -> Tensor:
+    """[B, 1, L, K], as generation makes it for a static cache, to [B, K]: the last token sees all there is."""
+    last = mask[:, 0, -1]
+    return (last if last.dtype == torch.bool else last == 0).long()
 
 
 __all__ = ["TextDecoder"]

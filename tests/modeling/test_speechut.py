@@ -128,6 +128,8 @@ def test_generation_with_a_cache_is_generation_without(beams):
     batch = padded(ROWS, 300, 2.0)
     cached = model.generate(**batch, **options)
     assert torch.equal(cached, model.generate(**batch, **options, use_cache=False))
+    static = {"cache_implementation": "static", "disable_compile": True}
+    assert torch.equal(cached, model.generate(**batch, **options, **static))
     assert cached[:, 0].eq(2).all() and not cached[:, 1:].eq(0).any(), "it begins with </s>, and <s> is CTC's"
     for row, clip in enumerate(ROWS):
         alone = model.generate(input_values=clip[None], **options)[0].tolist()
