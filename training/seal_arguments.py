@@ -43,7 +43,7 @@ class AlignmentArguments:
     )
     answer_tokens: int = option(64, "most tokens of such a target")
     first_token: bool = option(False, "compare the first next-token distribution alone (reading C)")
-    weights: dict[str, float] = option({}, "name of a prompt -> weight of its loss; 1 where not given, 0 to test it alone")
+    weights: dict[str, float] = option({}, "name of a prompt -> weight; 1 where not given, 0 tests it alone")
     kept_tokens: int = option(0, "keep the teacher's k likeliest tokens and read them; 0 runs the teacher each time")
 
 
