@@ -167,8 +167,11 @@ class ContinuationScorer:
 
     def _stacked(self, prompts: Sequence[Sequence[int] | Tensor]) -> Tensor:
         """[B, P, D] of prompts of one length."""
-        read = [one for one in prompts if isinstance(one, Tensor)]
-        return torch.stack(read) if read else self.embed(torch.tensor([*map(list, prompts)], device=self.model.device))
+        embedded = (one if isinstance(one, Tensor) else self._embedded(one) for one in prompts)
+        return torch.stack(list(embedded))
+
+    def _embedded(self, tokens: Sequence[int]) -> Tensor:
+        return self.embed(torch.tensor(list(tokens), device=self.model.device))
 
     def _sums(self, reader: Reader, owners: list[int], continuations: Sequence[Sequence[int]]) -> Floats:
         """log P of rows [R]."""

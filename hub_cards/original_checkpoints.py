@@ -8,8 +8,10 @@ everything else. This is the one place in the package that reads a pickle.
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,7 +93,8 @@ class RestrictedUnpickler(pickle.Unpickler):
         """Raises `pickle.UnpicklingError` for what a checkpoint has no business with."""
         module = "builtins" if module == "__builtin__" else module  # as PyTorch's files call it
         if (module, name) in HARMLESS:
-            return super().find_class(module, name)
+            found = super().find_class(module, name)
+            return found if isinstance(found, type) else partial(found)  # what a file may write to is its own
         if module.split(".")[0] in STAND_INS:
             return type(name, (StandIn,), {"__module__": module})
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint of these models needs")
@@ -127,11 +130,21 @@ def read_original(path: Path, configuration: Path | None = None) -> OriginalChec
 
 
 def _unpickled(path: Path) -> Any:
+    if _is_program(path):
+        raise ValueError(f"{path} is refused: it is a TorchScript program, and loading it would run it")
     reader = SimpleNamespace(Unpickler=RestrictedUnpickler, load=_load, __name__="restricted")
     try:
         return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, EOFError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is refused: {error}") from error
+
+
+def _is_program(path: Path) -> bool:
+    """Whether PyTorch would take the file for TorchScript, which it loads past any unpickler."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.rsplit("/", 1)[-1] == "constants.pkl" for name in archive.namelist())
 
 
 def _load(file: Any, **options: Any) -> Any:
@@ -171,8 +184,16 @@ def _fields(cfg: Any, given: dict[str, Any], path: Path) -> tuple[dict[str, Any]
             f"original's fields under 'model'"
         )
     model = {name: _resolved(value, start, path) for name, value in model.items()}
-    normalize = (start.get("task") or {}).get("normalize", False)
-    return model, bool(given.get("normalize", given.get("normalize_audio", normalize)))
+    return model, _normalize(path, given, given.get("task"), start.get("task"), cfg.get("task"))
+
+
+def _normalize(path: Path, *places: Any) -> bool:
+    """What the first place says that says anything."""
+    for place in places:
+        for name in ("normalize", "normalize_audio"):
+            if isinstance(place, dict) and place.get(name) is not None:
+                return bool(place[name])
+    raise ValueError(f"{path} does not say whether audio is normalized; pass JSON with normalize as true or false")
 
 
 def _resolved(value: Any, config: Any, path: Path) -> Any:

@@ -223,12 +223,44 @@ def test_a_checkpoint_that_would_run_something_is_refused(function, arguments, n
     assert not (tmp_path / "ran").exists()
 
 
+class Writes(torch.nn.Module):
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return value + 1
+
+
+def test_a_program_of_torchscript_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    path = tmp_path / "program.pt"
+    torch.jit.script(Writes()).save(path)
+    loaded = []
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: loaded.append(1))
+    with pytest.raises(ValueError, match=r"program\.pt is refused: it is a TorchScript program"):
+        read_original(path)
+    assert not loaded
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 damaged"])
+def test_damaged_files_are_refused(content, tmp_path):
+    (tmp_path / "damaged.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged\.pt is refused"):
+        read_original(tmp_path / "damaged.pt")
+
+
 def test_other_functions_of_allowed_packages_do_nothing(tmp_path, monkeypatch):
     """A stand-in keeps what it was called with, whatever the name promises."""
     monkeypatch.chdir(tmp_path)
-    torch.save({"model": {}, "cfg": {"model": {"a": Runs(numpy.save, "ran.npy", 1)}}}, tmp_path / "odd.pt")
+    configuration = {"model": {"a": Runs(numpy.save, "ran.npy", 1)}, "task": {"normalize": True}}
+    torch.save({"model": {}, "cfg": configuration}, tmp_path / "odd.pt")
     original = read_original(tmp_path / "odd.pt")
     assert not (tmp_path / "ran.npy").exists() and original.fields == {"a": ["ran.npy", 1]}
+    assert original.normalize
+
+
+def test_a_file_has_to_say_whether_audio_is_normalized(tmp_path):
+    torch.save({"model": {}, "cfg": {"model": {"a": 1}}}, tmp_path / "silent.pt")
+    with pytest.raises(ValueError, match=r"does not say whether audio is normalized"):
+        read_original(tmp_path / "silent.pt")
+    (tmp_path / "given.json").write_text('{"task": {"normalize": false}}')
+    assert not read_original(tmp_path / "silent.pt", tmp_path / "given.json").normalize
 
 
 @pytest.mark.parametrize(
