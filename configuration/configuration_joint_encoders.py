@@ -229,6 +229,12 @@ class JointEncoderConfig(PreTrainedConfig):
         if self.pad_token_id is None:
             raise ValueError("pad_token_id is None; units are padded with it, give it a number")
 
+    @property
+    def padding(self) -> int:
+        """`pad_token_id`, which is a number here."""
+        assert self.pad_token_id is not None  # refused above
+        return self.pad_token_id
+
 
 def preset_fields(name: str, presets: dict[str, dict[str, Any]], fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a named preset, replaced by `fields`. Raises `ValueError` for another name."""

@@ -187,7 +187,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         return self.unit_encoder.embed_tokens(units)
 
     def _read_units(self, units: Tensor, mask: Tensor | None, masked: Tensor | None) -> JointEncoderOutput:
-        mask = units != self.config.pad_token_id if mask is None else mask.bool()  # [B, T]
+        mask = units != self.config.padding if mask is None else mask.bool()  # [B, T]
         embeddings = self._with_mask_vector(self.embed_units(units), masked)
         return JointEncoderOutput(self.unit_encoder(embeddings, mask), frame_attention_mask=mask.long())
 
@@ -208,7 +208,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         states, unit_mask = speech, mask
         if swapped is not None and labels is not None:
             states = torch.where(swapped[..., None], self.embed_units(labels).to(speech.dtype), speech)
-            unit_mask = labels != self.config.pad_token_id
+            unit_mask = labels != self.config.padding
             if mask is not None and not self.config.original_padding:
                 unit_mask = unit_mask & mask
         hidden_states = self.unit_encoder(without_padding(states, mask), unit_mask)
@@ -315,7 +315,7 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, config: JointEncode
         labels: [B, L] letters; -100, `pad_token_id` and `eos_token_id` are left out.
     """
     ends = [config.eos_token_id] if isinstance(config.eos_token_id, int) else list(config.eos_token_id or ())
-    keep = ~torch.isin(labels, labels.new_tensor([IGNORED, config.pad_token_id, *ends]))  # [B, L]
+    keep = ~torch.isin(labels, labels.new_tensor([IGNORED, config.padding, *ends]))  # [B, L]
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)
     with torch.backends.cudnn.flags(enabled=False):
         return nn.functional.ctc_loss(
@@ -331,7 +331,7 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, config: JointEncode
 
 def supervised_labels(labels: Tensor, config: JointEncoderConfig) -> Tensor:
     """Labels [B, L] with -100 in the place of `pad_token_id`."""
-    return labels.masked_fill(labels == config.pad_token_id, IGNORED)
+    return labels.masked_fill(labels == config.padding, IGNORED)
 
 
 class JointEncoderForCTC(JointEncoderPreTrainedModel):

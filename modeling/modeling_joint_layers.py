@@ -237,7 +237,7 @@ class UnitEncoder(LayerStack):
             config.unit_intermediate_size,
             config.unit_pre_norm,
         )
-        width, pad = config.hidden_size, config.pad_token_id
+        width, pad = config.hidden_size, config.padding
         self.pad_token_id = pad
         self.embed_tokens = nn.Embedding(config.unit_vocab_size, width, pad) if config.unit_vocab_size else None
         # Position 0 is unused, position `pad` is that of padding, as in fairseq.

@@ -206,7 +206,7 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         output = self.base_model(
             mask_time_indices=masked, unit_labels=frame_labels, swap_indices=swapped & ~masked, **inputs
         )
-        valid = output.frame_attention_mask.bool() & (frame_labels != self.config.pad_token_id)
+        valid = output.frame_attention_mask.bool() & (frame_labels != self.config.padding)
         targets = frame_labels.masked_fill(~valid, IGNORED)
         terms = self._masked_prediction(output, targets, masked & valid)
         terms["feature_penalty"] = self._feature_penalty(output)
@@ -217,7 +217,7 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         if offset is None:
             offset = int(torch.randint(int(per_frame), ()).item()) if self.training else 0
         frames = int(self.base_model.frame_lengths(torch.tensor(samples.shape[1])))
-        labels = labels.masked_fill(labels == IGNORED, self.config.pad_token_id)
+        labels = labels.masked_fill(labels == IGNORED, self.config.padding)
         return labels_of_frames(labels, frames, per_frame, offset)
 
     def _drawn(
@@ -281,7 +281,7 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
 
     def _masked_units(self, units: Tensor, attention_mask: Tensor | None) -> Tensor:
         config = self.config
-        mask = units != config.pad_token_id if attention_mask is None else attention_mask
+        mask = units != config.padding if attention_mask is None else attention_mask
         spans = (config.pretraining_mask_prob, config.pretraining_mask_length, config.pretraining_mask_min)
         return draw_spans(mask.sum(-1).tolist(), units.shape[1], *spans).to(units.device)
 

@@ -76,7 +76,7 @@ class TextDecoder(PreTrainedModel):
     def __init__(self, config: SpeechUTConfig) -> None:
         super().__init__(config)
         width = config.decoder_hidden_size
-        self.embed_tokens = nn.Embedding(config.text_vocab_size, width, config.pad_token_id)
+        self.embed_tokens = nn.Embedding(config.text_vocab_size, width, config.padding)
         self.relative_positions = RelativePositions(
             config.decoder_relative_distance, width // config.decoder_attention_heads
         )
@@ -145,7 +145,7 @@ class TextDecoder(PreTrainedModel):
 
     def _sinusoids(self, input_ids: Tensor, attention_mask: Tensor | None, offset: int) -> Tensor:
         """Sines, then cosines, of positions that begin after that of padding; zero on padding: [B, L, D]."""
-        length, pad = input_ids.shape[1], self.config.pad_token_id
+        length, pad = input_ids.shape[1], self.config.padding
         if attention_mask is None:
             attention_mask = input_ids.new_ones(len(input_ids), offset + length)
         positions = (attention_mask.cumsum(-1) + pad)[:, offset : offset + length]
