@@ -203,6 +203,9 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         if labels is not None:
             features = features[..., : labels.shape[1]]
         mask = self._frame_mask(attention_mask, features.shape[-1])
+        if labels is not None and not self.config.original_padding:
+            labeled = frame_mask(labeled_frames(labels, self.config.padding), features.shape[-1])
+            mask = labeled if mask is None else mask & labeled
         hidden_states = self.feature_projection(features.transpose(1, 2))  # [B, F, D]
         speech = self.encoder(self._augmented(hidden_states, mask, masked), mask)
         states, unit_mask = speech, mask
@@ -327,6 +330,12 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, config: JointEncode
             reduction="sum",
             zero_infinity=True,
         )
+
+
+def labeled_frames(labels: Tensor, padding: int) -> Tensor:
+    """[B, F] -> [B]: frames up to the last label of each clip, one at least."""
+    places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+    return (places * (labels != padding)).amax(-1).clamp(min=1)
 
 
 def supervised_labels(labels: Tensor, config: JointEncoderConfig) -> Tensor:

@@ -20,6 +20,7 @@ from .modeling_joint_encoders import (
     JointEncoderOutput,
     JointEncoderPreTrainedModel,
     ctc_sum,
+    labeled_frames,
     other_heads,
     supervised_labels,
 )
@@ -228,6 +229,9 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         lengths = [frames] * rows
         if attention_mask is not None:
             lengths = self.base_model.frame_lengths(attention_mask.sum(-1)).clamp(max=frames).tolist()
+        if not config.original_padding:
+            labeled = labeled_frames(frame_labels, config.padding).tolist()
+            lengths = [min(pair) for pair in zip(lengths, labeled, strict=True)]
         drawn = [draws["masked"], draws["swapped"]]
         spans = [
             (config.pretraining_mask_prob, config.pretraining_mask_length, config.pretraining_mask_min),

@@ -85,6 +85,23 @@ def test_fewer_labels_cut_the_frames():
 
 
 @torch.no_grad()
+def test_a_clip_with_few_labels_is_the_same_beside_one_with_more():
+    model = random_model(SpeechLMForPreTraining)
+    labels = torch.randint(4, 30, (3, FRAMES))
+    labels[1, 20:] = -100
+    masked = torch.zeros(3, FRAMES, dtype=torch.bool)
+    masked[:, 3:12] = True
+    draws = {"mask_time_indices": masked, "swap_indices": torch.zeros_like(masked)}
+    together = model(**padded(ROWS), labels=labels, **draws)
+    alone = model(**padded(ROWS[1:2]), labels=labels[1:2, :20], **{name: one[1:2, :20] for name, one in draws.items()})
+    assert together.frame_attention_mask[1].sum() == 20
+    torch.testing.assert_close(together.last_hidden_state[1, :20], alone.last_hidden_state[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        together.speech_hidden_state[1, :20], alone.speech_hidden_state[0], rtol=1e-5, atol=1e-5
+    )
+
+
+@torch.no_grad()
 def test_the_loss_is_the_sum_of_what_is_given():
     model = random_model(SpeechUTForPreTraining)
     masked = torch.zeros(3, FRAMES, dtype=torch.bool)
