@@ -151,6 +151,8 @@ class PhoneAligner:
             raise ValueError("no clip has a frame for each phone; give clips with the words that are said in them")
         if (highest := max(map(max, (clip for clip, _ in clips)))) >= clusters:
             raise ValueError(f"there is a unit {highest}, and the codebook has {clusters}; say how large it is")
+        if (lowest := min(map(min, (clip for clip, _ in clips)))) < 0:
+            raise ValueError(f"there is a unit {lowest}; units are numbered from 0")
         aligner = cls(tuple(known), np.zeros((len(known), clusters)))
         states = [_evenly(len(clip), trellis) for clip, trellis in clips]
         for _ in range(rounds):

@@ -161,7 +161,7 @@ def convert(model_type: str, source: Path, out: Path, configuration: Path | None
     conversion.model.save_pretrained(out)
     processor.save_pretrained(out)
     if isinstance(processor, SpeechLMFeatureExtractor):
-        conversion.missing.append("the dictionaries of units and letters: give their files to SpeechLMProcessor")
+        conversion.missing.append(_lacking(conversion.original))
     (out / REPORT).write_text(json.dumps(conversion.report(), indent=1))
     return conversion
 
@@ -185,6 +185,14 @@ def _processor(conversion: Conversion) -> SpeechLMProcessor | SpeechLMFeatureExt
     if units is None or letters is None or any(len(letter) > 1 for letter in letters):
         return SpeechLMFeatureExtractor(original.normalize, sampling_rate=config.sampling_rate)
     return SpeechLMProcessor.from_model_config(config, units, letter_tokenizer(letters), normalize=original.normalize)
+
+
+def _lacking(original: OriginalCheckpoint) -> str:
+    if original.units is None or original.letters is None:
+        return "the dictionaries of units and letters: give their files to SpeechLMProcessor"
+    return (
+        "a tokenizer of pieces: the dictionary's text is no single letters, and SpeechLMProcessor writes those alone"
+    )
 
 
 def _between_special(symbols: list[str] | None) -> list[str] | None:

@@ -167,9 +167,11 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
                 labels then say, by `pad_token_id`, what is padding to the unit encoder; with `original_padding` they
                 alone do.
 
-        Raises `ValueError` for neither or both inputs, a clip of less than one frame, and units where the checkpoint
-        has no table of them.
+        Raises `ValueError` for neither or both inputs, swaps without labels, a clip of less than one frame, and units
+        where the checkpoint has no table of them.
         """
+        if swap_indices is not None and (unit_labels is None or input_values is None):
+            raise ValueError("swap_indices put labels in the place of speech; pass input_values and unit_labels too")
         if input_values is not None and input_ids is None:
             return self._hear(input_values, attention_mask, mask_time_indices, unit_labels, swap_indices)
         if input_ids is not None and input_values is None:
@@ -210,7 +212,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         speech = self.encoder(self._augmented(hidden_states, mask, masked), mask)
         states, unit_mask = speech, mask
         if swapped is not None and labels is not None:
-            states = torch.where(swapped[..., None], self.embed_units(labels).to(speech.dtype), speech)
+            states = torch.where(swapped.bool()[..., None], self.embed_units(labels).to(speech.dtype), speech)
             unit_mask = labels != self.config.padding
             if mask is not None and not self.config.original_padding:
                 unit_mask = unit_mask & mask
@@ -266,7 +268,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
     def _with_mask_vector(self, hidden_states: Tensor, masked: Tensor | None) -> Tensor:
         if masked is None:
             return hidden_states
-        return torch.where(masked[..., None], self.masked_spec_embed.to(hidden_states.dtype), hidden_states)
+        return torch.where(masked.bool()[..., None], self.masked_spec_embed.to(hidden_states.dtype), hidden_states)
 
 
 # ---- heads ---------------------------------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         for number, span in enumerate(spans):
             if drawn[number] is None:
                 drawn[number] = draw_spans(lengths, frames, *span)
-        masked, swapped = (indices[:, :frames].to(frame_labels.device) for indices in drawn)
+        masked, swapped = (indices[:, :frames].to(frame_labels.device, torch.bool) for indices in drawn)
         return masked, swapped
 
     def _masked_prediction(self, output: JointEncoderOutput, targets: Tensor, chosen: Tensor) -> dict[str, Any]:

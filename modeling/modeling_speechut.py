@@ -166,7 +166,8 @@ class SpeechUTForConditionalGeneration(SpeechUTPreTrainedModel, GenerationMixin)
         if labels is not None:
             labels = supervised_labels(labels, self.config)
         if decoder_input_ids is None:
-            decoder_input_ids, decoder_attention_mask = shifted(labels, self.config)
+            decoder_input_ids, own_mask = shifted(labels, self.config)
+            decoder_attention_mask = own_mask if decoder_attention_mask is None else decoder_attention_mask
         output = self.decoder(
             decoder_input_ids,
             attention_mask=decoder_attention_mask,

@@ -23,16 +23,15 @@ class SpeechLMFeatureExtractor(Wav2Vec2FeatureExtractor):
     ) -> list[np.ndarray]:
         """Normalizes clips [S], each over the samples that its row of `attention_mask` calls its own."""
         if attention_mask is None:
-            lengths = [len(clip) for clip in input_values]
-        else:
-            lengths = [int(np.sum(row)) for row in attention_mask]
-        return [_normalized(clip, length, padding_value) for clip, length in zip(input_values, lengths, strict=True)]
+            attention_mask = [np.ones(len(clip)) for clip in input_values]
+        masks = [np.asarray(row, dtype=bool) for row in attention_mask]
+        return [_normalized(clip, mask, padding_value) for clip, mask in zip(input_values, masks, strict=True)]
 
 
-def _normalized(clip: np.ndarray, length: int, padding_value: float) -> np.ndarray:
-    own = clip[:length].astype(np.float64)
+def _normalized(clip: np.ndarray, mask: np.ndarray, padding_value: float) -> np.ndarray:
+    own = clip[mask].astype(np.float64)
     normalized = np.full(clip.shape, padding_value, dtype=np.float32)
-    normalized[:length] = (own - own.mean()) / np.sqrt(own.var() + EPSILON)
+    normalized[mask] = (own - own.mean()) / np.sqrt(own.var() + EPSILON)
     return normalized
 
 

@@ -17,6 +17,7 @@ __all__ = ["CMU", "Lexicon"]
 
 CMU = "cmudict"
 _VARIANT = re.compile(r"\(\d+\)$")
+_SYMBOL = re.compile(r"[^\s#][^\s]*")
 
 Phones = tuple[str, ...]
 
@@ -25,12 +26,17 @@ class Lexicon(Mapping[str, Phones]):
     """Words in small letters, each with its first pronunciation.
 
     Args:
-        entries: word -> its phones.
+        entries: word -> its phones; of words that differ in capitals alone the first counts.
         name: what the lexicon is called where it is a package.
+
+    Raises `ValueError` naming a word that no file of `lines` could hold: without phones, or with a blank, `#`, or
+    number in brackets that would not be read again.
     """
 
     def __init__(self, entries: Mapping[str, Iterable[str]], name: str | None = None) -> None:
-        self._entries = {word.lower(): tuple(phones) for word, phones in entries.items()}
+        self._entries: dict[str, Phones] = {}
+        for word, phones in entries.items():
+            self._entries.setdefault(word.lower(), _checked(word, tuple(phones)))
         self.name = name
 
     @classmethod
@@ -86,6 +92,16 @@ class Lexicon(Mapping[str, Phones]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _checked(word: str, phones: Phones) -> Phones:
+    readable = all(map(_SYMBOL.fullmatch, (word, *phones))) and not word.startswith(";;;")
+    if not phones or not readable or _VARIANT.search(word):
+        raise ValueError(
+            f"the word '{word}' with the phones {list(phones)} cannot be written to a lexicon; give one word and its "
+            f"phones, without blanks and '#', and one pronunciation"
+        )
+    return phones
 
 
 @cache

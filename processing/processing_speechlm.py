@@ -343,9 +343,12 @@ class SpeechLMProcessor(ProcessorMixin, SpeechInputs):
 
 
 def _several(given: Any) -> list[Any]:
-    """One or several: a list is a batch unless numbers are in it, which make one clip."""
-    several = isinstance(given, (list, tuple)) and given and not isinstance(given[0], (int, float, np.number))
-    return list(given) if several else [given]
+    """A list is a batch unless numbers are in it, which make one clip. Raises `ValueError` for an empty one."""
+    if not isinstance(given, (list, tuple)) or (given and isinstance(given[0], (int, float, np.number))):
+        return [given]
+    if not given:
+        raise ValueError("an empty list was given; give at least one clip or text")
+    return list(given)
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> np.ndarray:

@@ -110,6 +110,8 @@ def test_errors_say_what_to_do():
         aligner().align([[0, 1]], [[("ZH",)]])
     with pytest.raises(ValueError, match=r"a unit 9, and the codebook has 6"):
         PhoneAligner.fit([[9, 1]], [[("A",)]], CLUSTERS)
+    with pytest.raises(ValueError, match=r"a unit -1; units are numbered from 0"):
+        PhoneAligner.fit([[0, -1]], [[("A",)]], CLUSTERS)
     with pytest.raises(ValueError, match=r"no clip has a frame for each phone"):
         PhoneAligner.fit([[1]], [[("A", "B")]], CLUSTERS)
 

@@ -91,6 +91,19 @@ def test_one_modality_is_wanted():
         model()
     with pytest.raises(ValueError, match=r"no table of units"):
         random_model(SpeechLMModel, unit_vocab_size=0)(input_ids=torch.tensor([[5, 6]]))
+    with pytest.raises(ValueError, match=r"swap_indices put labels in the place of speech"):
+        model(ROWS[1][None], swap_indices=torch.ones(1, 24, dtype=torch.bool))
+
+
+def test_masks_of_numbers_are_masks_of_booleans():
+    model, labels = random_model(SpeechLMForPreTraining), torch.randint(4, 30, (3, 74))
+    masked = torch.rand(3, 74) < 0.4
+    swapped = torch.rand(3, 74) < 0.6
+    losses = [
+        model(**padded(ROWS), labels=labels, mask_time_indices=kind(masked), swap_indices=kind(swapped)).loss
+        for kind in (torch.Tensor.bool, torch.Tensor.long)
+    ]
+    torch.testing.assert_close(*losses, rtol=0, atol=0)
 
 
 # ---- attention -----------------------------------------------------------------------------------------------------

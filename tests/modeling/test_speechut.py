@@ -113,6 +113,9 @@ def test_the_loss_is_that_of_each_row(share):
     ]
     torch.testing.assert_close(together.loss, sum(alone) / 12, rtol=1e-5, atol=0)
     assert together.logits is None
+    hidden = torch.ones_like(LABELS)
+    hidden[:, 1] = 0
+    assert model(**padded(ROWS), labels=LABELS, decoder_attention_mask=hidden).loss != together.loss
     assert (model.ctc_head is None) == (share == 0)
     assert model(**padded(ROWS), labels=LABELS, return_logits=True).logits.shape == (3, 5, 16)
 

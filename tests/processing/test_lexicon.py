@@ -41,6 +41,27 @@ def test_a_word_without_phones_is_named():
         Lexicon.parse(["a AH0", "b"])
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"new york": ("N",)},
+        {"read(2)": ("R",)},
+        {"#": ("HH",)},
+        {"a": ()},
+        {"a": ("AH 0",)},
+        {"": ("AH0",)},
+        {";;;a": ("AH0",)},
+    ],
+)
+def test_a_word_that_no_file_could_hold_is_refused(entries):
+    with pytest.raises(ValueError, match=r"cannot be written to a lexicon"):
+        Lexicon(entries)
+
+
+def test_of_words_that_differ_in_capitals_the_first_counts():
+    assert Lexicon({"Read": ("R", "EH1", "D"), "read": ("R", "IY1", "D")})["read"] == ("R", "EH1", "D")
+
+
 def test_the_cmu_lexicon_says_common_words():
     lexicon = Lexicon.cmu()
     assert len(lexicon) > 120_000

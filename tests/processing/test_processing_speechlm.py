@@ -62,6 +62,9 @@ def test_the_extractor_by_itself_normalizes_padded_batches_alike():
     extractor, clips = SpeechLMFeatureExtractor(do_normalize=True), [clip(16000, seed=1), clip(9000, seed=2)]
     padded = extractor(clips, sampling_rate=16000, padding=True, return_tensors="pt")
     torch.testing.assert_close(padded["input_values"], processor(normalize=True)(audio=clips)["input_values"])
+    extractor.padding_side = "left"
+    left = extractor(clips, sampling_rate=16000, padding=True, return_tensors="pt")
+    torch.testing.assert_close(left["input_values"][1, 7000:], padded["input_values"][1, :9000])
 
 
 def test_unusable_speech_is_told():
@@ -215,6 +218,9 @@ def test_errors_say_what_to_do():
         one(audio=clip(16000), text="how")
     with pytest.raises(ValueError, match=r"there is nothing to read"):
         one()
+    for nothing in ({"text": []}, {"audio": []}, {"text": "how", "labels": []}):
+        with pytest.raises(ValueError, match=r"an empty list was given"):
+            one(**nothing)
     with pytest.raises(ValueError, match=r"give one text of labels for each"):
         one(text=TEXTS, labels="how")
     with pytest.raises(ValueError, match=r"no word in the text '\?'"):
