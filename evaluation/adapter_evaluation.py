@@ -15,6 +15,7 @@ from ..data.written_answers import written_answers
 from ..modeling.modeling_speech_text_generation import SpeechTextForConditionalGeneration
 from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .intervals import Interval, mean_interval, ratio_interval
+from .label_trie import LabelTrie
 from .report import Measurement
 from .translation_scores import score_translations
 from .word_error_rate import count_word_errors, normalize_text
@@ -70,18 +71,8 @@ def _spelling(
         return None
     tokenizer = processor.tokenizer
     start = 1 if processor.is_encoder_decoder else input_ids.shape[1]
-    spelled = [
-        [*ids, tokenizer.eos_token_id] for ids in tokenizer(list(choices), add_special_tokens=False)["input_ids"]
-    ]
-
-    def allowed(_: int, tokens: torch.Tensor) -> list[int]:
-        written = tokens[start:].tolist()
-        following = {
-            ids[len(written)] for ids in spelled if ids[: len(written)] == written and len(ids) > len(written)
-        }
-        return sorted(following) or [tokenizer.eos_token_id]
-
-    return allowed
+    trie = LabelTrie(tokenizer(list(choices), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+    return lambda _, tokens: trie.following(tokens[start:].tolist())
 
 
 def answer_gold_text(

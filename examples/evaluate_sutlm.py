@@ -14,6 +14,7 @@ Without --config, examples/configs/sutlm_evaluation.yaml lies underneath.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,6 +54,7 @@ def main() -> None:
     judged, reading, tests, output = parse_arguments(__doc__ or "", *GROUPS, underneath=TINY_ZOO)
     use_all_cores()
     watch = Stopwatch()
+    judged = replace(judged, model=judged.model.replace("{seed}", str(tests.test_seed)))
     model = AutoModelForCausalLM.from_pretrained(judged.model, revision=judged.model_revision).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = AutoProcessor.from_pretrained(judged.model, revision=judged.model_revision)

@@ -105,7 +105,7 @@ class JointTestArguments:
 class JudgedArguments:
     """The joint model that is tested, and the judge of its continuations (PELM)."""
 
-    model: str = option("output/sutlm_tiny_zoo", "trained joint model: folder or Hub id")
+    model: str = option("output/sutlm_tiny_zoo", "trained joint model: folder or Hub id; {seed} becomes the test_seed")
     model_revision: str | None = option(None, "its commit, tag or branch")
     unit_model: str | None = option(None, "its unit model, where that is elsewhere now")
     judge: str | None = option(None, "causal LM that judges continuations; without one PELM is left out")
