@@ -17,7 +17,7 @@ def few_shot_page(report: FewShotReport) -> str:
     """What was asked, a table for each task, differences, what predicts best, classes, the command."""
     parts = [f"# {report.title}", _how_made(report)]
     for task in dict.fromkeys(one.setting.task for one in report.results):
-        parts += [f"## {task}", accuracy_table(report, task), _compared(report, task), _prompt(report, task)]
+        parts += [f"## {task}", accuracy_table(report, task), compared_with(report, task), _prompt(report, task)]
         if differences := [one for one in report.differences if one.setting.task == task]:
             parts.append(_difference_table(differences))
         parts += [_rule_table(report, task), _details(report, task)]
@@ -80,7 +80,7 @@ def _how_made(report: FewShotReport) -> str:
     )
 
 
-def _compared(report: FewShotReport, task: str) -> str:
+def compared_with(report: FewShotReport, task: str) -> str:
     """A sentence on guesses, and on queries whose words were shown."""
     found = [one for one in report.results if one.setting.task == task]
     some = found[0]

@@ -1,19 +1,23 @@
 """Tables of results in Markdown, made from the reports that runs wrote, and kept fresh inside a README.
 
-A README marks where the table of `results/NAME.json` stands, and where that of a sweep's grid,
+A README marks where the table of `results/NAME.json` stands, and where those of a sweep's grid and of a few-shot run,
 `benchmarks/results/NAME.json`:
 
     <!-- results:NAME -->
     <!-- /results:NAME -->
     <!-- sweep:NAME -->
     <!-- /sweep:NAME -->
+    <!-- few_shot:NAME -->
+    <!-- /few_shot:NAME -->
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import starmap
 from pathlib import Path
 
+from ..evaluation.few_shot_page import accuracy_table, compared_with
+from ..evaluation.few_shot_report import FewShotReport
 from ..evaluation.report import Measurement, Report, read_report
 from ..evaluation.sweep_report import SweepReport
 from ..evaluation.sweep_tables import summary_table
@@ -29,8 +33,9 @@ METRIC_LABELS = {
     "pelm": "PELM (lower is better)",
 }
 
-_BLOCK = re.compile(r"<!-- (?P<name>(?:results|sweep):[\w.-]+) -->\n(?P<body>.*?)<!-- /(?P=name) -->", re.DOTALL)
-_MARK = re.compile(r"<!-- /?((?:results|sweep):[\w.-]+) -->")
+_NAME = r"(?:results|sweep|few_shot):[\w.-]+"
+_BLOCK = re.compile(rf"<!-- (?P<name>{_NAME}) -->\n(?P<body>.*?)<!-- /(?P=name) -->", re.DOTALL)
+_MARK = re.compile(rf"<!-- /?({_NAME}) -->")
 
 
 def measurement_table(measurements: Sequence[Measurement]) -> str:
@@ -58,6 +63,13 @@ def sweep_block(report: SweepReport) -> str:
     return f"{summary_table(report)}\n\n{_provenance(report)}\n"
 
 
+def few_shot_block(report: FewShotReport) -> str:
+    """What a README shows of a few-shot run: a table of accuracies by shots for each task, then its command."""
+    tasks = dict.fromkeys(result.setting.task for result in report.results)
+    tables = [f"{task}: {compared_with(report, task)}\n\n{accuracy_table(report, task)}" for task in tasks]
+    return "\n\n".join([*tables, _provenance(report)]) + "\n"
+
+
 def update_tables(readme: str, results: Path, sweeps: Path) -> str:
     """The text of a README with every block made anew from the reports in two folders.
 
@@ -73,11 +85,17 @@ def update_tables(readme: str, results: Path, sweeps: Path) -> str:
 
 def _fresh_block(mark: str, results: Path, sweeps: Path) -> str:
     kind, name = mark.split(":")
-    path = (sweeps if kind == "sweep" else results) / f"{name}.json"
+    path = (results if kind == "results" else sweeps) / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"block {mark!r} has no report: run its command and keep the report as {path}")
-    body = sweep_block(read_report(path, SweepReport)) if kind == "sweep" else report_block(read_report(path))
-    return f"<!-- {mark} -->\n{body}<!-- /{mark} -->"
+    return f"<!-- {mark} -->\n{_BODIES[kind](path)}<!-- /{mark} -->"
+
+
+_BODIES: dict[str, Callable[[Path], str]] = {
+    "results": lambda path: report_block(read_report(path)),
+    "sweep": lambda path: sweep_block(read_report(path, SweepReport)),
+    "few_shot": lambda path: few_shot_block(read_report(path, FewShotReport)),
+}
 
 
 def _row(measurement: Measurement, compared: Iterable[str], notes: Sequence[str]) -> list[str]:

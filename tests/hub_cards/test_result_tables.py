@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from speechzoo.evaluation.few_shot_harness import NOTHING
+from speechzoo.evaluation.few_shot_report import FewShotReport, FewShotResult, FewShotSetting
 from speechzoo.evaluation.report import Environment, Measurement, Report, write_report
 from speechzoo.evaluation.sweep_report import SweepAxis, SweepReport, SweepValue
 from speechzoo.hub_cards.result_tables import format_seconds, measurement_table, update_tables
@@ -98,6 +100,25 @@ def test_the_block_of_a_sweep_shows_means_over_seeds(tmp_path: Path):
     assert cells(lines[3]) == ["WER", "0", "**0.250**", "0.200 to 0.300", "0.010"]
     assert cells(lines[4]) == ["WER", "2", "**0.125**", "\u2013", "\u2013"]
     assert lines[6].startswith("`python examples/sweep.py x.yaml`") and lines[-1] == "<!-- /sweep:grid -->"
+
+
+def test_the_block_of_a_few_shot_run_shows_a_table_for_each_task(tmp_path: Path):
+    def result(task: str, shots: int, rule: str = "likelihood") -> FewShotResult:
+        shown = (NOTHING, NOTHING) if shots == 0 else ("text", "drawn")
+        setting = FewShotSetting(task, "gold", *shown, shots, rule)
+        return FewShotResult(setting, 0.25 * shots, 0.0, 1.0, items=8, chance=0.125, majority=0.375)
+
+    results = [*(result(task, shots) for task in ("intents", "slots") for shots in (0, 3)), result("slots", 3, "trie")]
+    report = FewShotReport("Few", "s", "python examples/evaluate_few_shot.py", rule="likelihood", results=results)
+    write_report(tmp_path / "sweeps" / "few.json", report)
+    text = "<!-- few_shot:few -->\n<!-- /few_shot:few -->\n"
+    lines = update_tables(text, tmp_path, tmp_path / "sweeps").splitlines()
+    tables = [number for number, line in enumerate(lines) if line.startswith("| system")]
+    assert [lines[number - 2].split(":")[0] for number in tables] == ["intents", "slots"]
+    assert all("0.125" in lines[number - 2] and "0.375" in lines[number - 2] for number in tables)
+    row = ["gold", "text", "drawn", "0.000 [0.000, 1.000]", "0.750 [0.000, 1.000]"]
+    assert all(cells(lines[number + 2]) == row for number in tables)
+    assert lines[-2].startswith("`python examples/evaluate_few_shot.py`")
 
 
 def test_text_without_blocks_stays(tmp_path: Path):
