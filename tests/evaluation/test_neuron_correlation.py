@@ -1,0 +1,79 @@
+"""Correlation of speech and text states: the formula against NumPy's, states against clips alone, shuffled pairs."""
+
+import numpy as np
+import pytest
+import torch
+from joint_slu_cases import recordings, save_pretrained
+from transformers import AutoModel, AutoProcessor
+
+from speechzoo.evaluation.neuron_correlation import (
+    correlate,
+    measure_correlations,
+    plot_correlations,
+    pooled_states,
+)
+
+
+def pairs(utterances=200, neurons=30, noise=1.0, seed=0):
+    draws = np.random.default_rng(seed)
+    shared = draws.standard_normal((utterances, neurons))
+    second = np.where(np.arange(neurons) % 3 == 0, -1, 1) * shared
+    return [10 + 3 * (part + noise * draws.standard_normal(shared.shape)) for part in (shared, second)]
+
+
+def test_it_is_the_mean_of_numpys_correlations():
+    speech, text = pairs()
+    expected = [np.corrcoef(speech[:, neuron], text[:, neuron])[0, 1] for neuron in range(speech.shape[1])]
+    found = correlate(speech, text)
+    assert found.signed == pytest.approx(np.mean(expected), abs=1e-12)
+    assert found.absolute == pytest.approx(np.mean(np.abs(expected)), abs=1e-12)
+    assert found.absolute > 0.4 > found.signed > 0.1
+    # Scale and offset of a neuron make no difference, and its rotation does.
+    scaled = correlate(speech.astype(np.float32) * 1e3 + 1e3, text)
+    assert scaled.signed == pytest.approx(found.signed, abs=1e-4)
+    assert abs(correlate(speech, np.roll(text, 1, axis=1)).signed) < 0.1
+
+
+def test_shuffled_pairs_are_near_zero_and_none_stays():
+    control = correlate(*pairs(utterances=4000, noise=0.0))
+    assert control.absolute == pytest.approx(1) and abs(control.shuffled_signed) < 0.01
+    assert 0 < control.shuffled_absolute < 0.05
+    same = np.eye(3)  # where a pair that stayed would correlate
+    assert correlate(same, same).shuffled_signed == pytest.approx(-0.5)
+
+
+def test_a_neuron_without_change_counts_as_zero_and_odd_shapes_are_told():
+    speech, text = pairs()
+    speech[:, 0] = 7.0
+    half = correlate(speech[:, :2], text[:, :2])
+    assert half.signed == pytest.approx(np.corrcoef(speech[:, 1], text[:, 1])[0, 1] / 2, abs=1e-12)
+    with pytest.raises(ValueError, match=r"at least 3 pairs of one width"):
+        correlate(speech, text[:, :5])
+
+
+@torch.no_grad()
+def test_states_are_means_over_each_clip_alone(tmp_path):
+    save_pretrained(tmp_path)
+    model, reader = AutoModel.from_pretrained(tmp_path).eval(), AutoProcessor.from_pretrained(tmp_path)
+    clips = recordings(5)
+    speech, text = pooled_states(model, reader, clips, batch_size=3)
+    assert len(speech) == len(text) == model.config.unit_encoder_layers + 1
+    for number, one in enumerate(clips):
+        heard = model(**reader(audio=one.audio), output_hidden_states=True).hidden_states
+        read = model(**reader(text=one.text), output_hidden_states=True).hidden_states
+        for layer in range(1, len(speech)):
+            above = model.config.num_hidden_layers + layer
+            np.testing.assert_allclose(speech[layer][number], heard[above][0].mean(0), atol=1e-5)
+            np.testing.assert_allclose(text[layer][number], read[layer][0].mean(0), atol=1e-5)
+        np.testing.assert_allclose(text[0][number], read[0][0].mean(0), atol=1e-5)
+
+
+def test_rows_and_plot(tmp_path):
+    layers = [correlate(*pairs(seed=seed)) for seed in range(3)]
+    rows = measure_correlations("before", layers, 200)
+    assert [row.name for row in rows[::2]] == ["before: layer 0", "before: layer 1", "before: layer 2"]
+    assert rows[2].value == layers[1].signed and rows[2].chance == layers[1].shuffled_signed
+    plot_correlations(tmp_path / "a.png", {"before": layers, "after": layers[::-1]}, "title")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match=r"no model"):
+        plot_correlations(tmp_path / "b.png", {})
