@@ -96,6 +96,8 @@ class JointEncoderConfig(PreTrainedConfig):
     swap_prob, swap_length, swap_min: spans whose frames, where not masked, become the embedding of their label.
     feature_grad_mult (`float`): factor on the gradient of the convolutions.
     feature_penalty_weight, text_ctc_weight, masked_unit_weight (`float`): of the terms of the loss.
+    heard_weight (`float`, defaults to 0.0): of predicting frames that are neither masked nor swapped; 0 in the
+        originals, above it for models that train shortly.
     mask_text (`bool`): whether the units of a text are masked too.
 
     Raises `ValueError` for unknown keys and for values that contradict each other.
@@ -175,6 +177,7 @@ class JointEncoderConfig(PreTrainedConfig):
     feature_penalty_weight: float = 10.0
     text_ctc_weight: float = 0.1
     masked_unit_weight: float = 0.0
+    heard_weight: float = 0.0
     mask_text: bool = True
 
     tie_word_embeddings: bool = False

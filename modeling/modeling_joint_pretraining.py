@@ -35,9 +35,11 @@ class JointPreTrainingOutput(ModelOutput):
     Args:
         loss: the weighted sum; times `masked_frames` it is the loss of the original, which sums over frames.
         speech_unit_loss, unit_loss: per masked frame, of the speech encoder and of the unit encoder.
+        heard_speech_unit_loss, heard_unit_loss: the same per frame that is neither masked nor swapped, where
+            `heard_weight` is above 0.
         feature_penalty: mean square of the convolutions' output.
         text_ctc_loss, decoder_loss: per letter, `</s>` included. masked_unit_loss: per masked unit.
-        masked_frames: frames that were masked and are no padding.
+        masked_frames, swapped_frames: frames that were masked, or swapped, and are no padding.
         last_hidden_state, text_hidden_state: of the unit encoder, for speech [B, F, D] and for text [B, T, D].
         speech_hidden_state: [B, F, D] of the speech encoder.
         frame_attention_mask: [B, F]. frame_labels: units [B, F], -100 on padding. mask_time_indices: [B, F].
@@ -47,11 +49,14 @@ class JointPreTrainingOutput(ModelOutput):
     loss: Tensor | None = None
     speech_unit_loss: Tensor | None = None
     unit_loss: Tensor | None = None
+    heard_speech_unit_loss: Tensor | None = None
+    heard_unit_loss: Tensor | None = None
     feature_penalty: Tensor | None = None
     text_ctc_loss: Tensor | None = None
     decoder_loss: Tensor | None = None
     masked_unit_loss: Tensor | None = None
     masked_frames: Tensor | None = None
+    swapped_frames: Tensor | None = None
     last_hidden_state: Tensor | None = None
     speech_hidden_state: Tensor | None = None
     text_hidden_state: Tensor | None = None
@@ -180,6 +185,8 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         return {
             "speech_unit_loss": 1.0,
             "unit_loss": 1.0,
+            "heard_speech_unit_loss": config.heard_weight,
+            "heard_unit_loss": config.heard_weight,
             "feature_penalty": config.feature_penalty_weight,
             "text_ctc_loss": config.text_ctc_weight,
             "masked_unit_loss": config.masked_unit_weight,
@@ -204,13 +211,16 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
             return _states(self.base_model(mask_time_indices=draws["masked"], **inputs))
         frame_labels = self._frame_labels(labels, samples, draws["offset"])  # [B, F]
         masked, swapped = self._drawn(frame_labels, attention_mask, draws)
-        output = self.base_model(
-            mask_time_indices=masked, unit_labels=frame_labels, swap_indices=swapped & ~masked, **inputs
-        )
+        swapped = swapped & ~masked
+        output = self.base_model(mask_time_indices=masked, unit_labels=frame_labels, swap_indices=swapped, **inputs)
         valid = output.frame_attention_mask.bool() & (frame_labels != self.config.padding)
         targets = frame_labels.masked_fill(~valid, IGNORED)
-        terms = self._masked_prediction(output, targets, masked & valid)
+        terms = self._prediction(output, targets, masked & valid)
+        if self.config.heard_weight > 0:
+            heard = self._prediction(output, targets, valid & ~masked & ~swapped)
+            terms |= {f"heard_{name}": loss for name, loss in heard.items()}
         terms["feature_penalty"] = self._feature_penalty(output)
+        terms |= {"masked_frames": (masked & valid).sum(), "swapped_frames": (swapped & valid).sum()}
         return terms | _states(output) | {"frame_labels": targets, "mask_time_indices": masked.long()}
 
     def _frame_labels(self, labels: Tensor, samples: Tensor, offset: int | None) -> Tensor:
@@ -243,15 +253,14 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         masked, swapped = (indices[:, :frames].to(frame_labels.device, torch.bool) for indices in drawn)
         return masked, swapped
 
-    def _masked_prediction(self, output: JointEncoderOutput, targets: Tensor, chosen: Tensor) -> dict[str, Any]:
+    def _prediction(self, output: JointEncoderOutput, targets: Tensor, chosen: Tensor) -> dict[str, Any]:
         """The losses of both encoders on the frames `chosen` [B, F]; zero where there are none."""
-        count = chosen.sum()
+        count = chosen.sum().clamp(min=1)
         speech = self.unit_predictor.speech_logits(output.speech_hidden_state[chosen])  # [N, U]
         units = self.unit_predictor.unit_logits(output.last_hidden_state[chosen])
         return {
-            "speech_unit_loss": logits_cross_entropy(speech, targets[chosen]) / count.clamp(min=1),
-            "unit_loss": logits_cross_entropy(units, targets[chosen]) / count.clamp(min=1),
-            "masked_frames": count,
+            "speech_unit_loss": logits_cross_entropy(speech, targets[chosen]) / count,
+            "unit_loss": logits_cross_entropy(units, targets[chosen]) / count,
         }
 
     def _feature_penalty(self, output: JointEncoderOutput) -> Tensor:

@@ -1,0 +1,69 @@
+"""The script that pre-trains joint encoders as a user runs it: a start, and a pre-training that begins with it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from joint_pretraining_cases import SHAPE, TEXTS, spoken_data, write_spoken_corpus
+
+from speechzoo import SpeechLMForSequenceClassification
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[1] / "examples" / "pretrain_speechlm.py"
+
+
+def run(folder: Path, name: str, values: dict) -> dict:
+    """The report of a run with these values."""
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(values))  # JSON is YAML
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SPEECHZOO_CACHE": str(folder / "cache")}
+    command = [sys.executable, str(SCRIPT), "--config", str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / name / "report.json").read_text())
+
+
+def test_the_script_trains_a_start_and_what_begins_with_it(tmp_path):
+    write_spoken_corpus(tmp_path / "train")
+    write_spoken_corpus(tmp_path / "test", (*TEXTS[:4], "fade a cab", "bad face"), voice="high", pitch=1.02)
+    write_spoken_corpus(tmp_path / "validation", TEXTS[:2], voice="middle", pitch=1.01)
+    data = {
+        **{name: value for name, value in vars(spoken_data(tmp_path)).items() if value is not None},
+        "validation_data": [str(tmp_path / "validation")],
+        "text_share": 0.5,
+    }
+    update = {"max_steps": 3, "warmup_steps": 1, "speech_seconds": 3.0, "text_letters": 0, "evaluations": 1}
+    start = {
+        "joint_encoder": {"swap": 0.0, "shape": {**SHAPE, "heard_weight": 1.0}},
+        "joint_data": data,
+        "joint_update": update,
+        "joint_pretraining_output": {
+            "output_dir": str(tmp_path / "start"),
+            "check": {"tones: units, speech encoder": 0.0},
+        },
+    }
+    report = run(tmp_path, "start", start)
+    assert [row["name"] for row in report["measurements"]] == [
+        "tones: units, speech encoder",
+        "tones: units, unit encoder",
+    ]
+    assert {corpus["role"]: corpus["clips"] for corpus in report["corpora"]}["final test"] == 6
+    assert report["settings"]["texts"] == 0 and report["system"] == "speechlm"
+
+    cell = {
+        "joint_encoder": {"swap": 0.4, "shape": SHAPE, "start": str(tmp_path / "start")},
+        "joint_data": data,
+        "joint_update": {**update, "text_letters": 30},
+        "joint_pretraining_output": {"output_dir": str(tmp_path / "cell")},
+    }
+    report = run(tmp_path, "cell", cell)
+    rows = {row["name"] for row in report["measurements"]}
+    assert {f"tones: letters of {what}" for what in ("text", "speech", "speech by its units")} < rows
+    assert report["backbones"][0]["id"] == "start" and not report["backbones"][0]["frozen"]
+    assert report["settings"]["texts"] + report["corpora"][0]["clips"] == len(TEXTS), "each clip is heard or read"
+    assert {"text_ctc_loss", "unit_loss", "masked_share"} <= report["history"][-1]["evaluation"].keys()
+    assert (tmp_path / "cell" / "learning_curve.png").stat().st_size > 1000
+    assert SpeechLMForSequenceClassification.from_pretrained(tmp_path / "cell").config.swap_prob == 0.4
