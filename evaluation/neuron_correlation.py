@@ -154,7 +154,8 @@ def plot_correlations(path: str | Path, models: Mapping[str, Sequence[LayerCorre
         for number, (name, layers) in enumerate(models.items()):
             depth, color = range(len(layers)), f"C{number}"
             panel.plot(depth, [getattr(layer, kind) for layer in layers], "o-", color=color, label=name)
-            panel.plot(depth, [getattr(layer, f"shuffled_{kind}") for layer in layers], ":", color=color)
+            control = [getattr(layer, f"shuffled_{kind}") for layer in layers]
+            panel.plot(depth, control, ":", color=color, label=f"{name}, shuffled pairs")
         panel.set_xlabel("shared layer (0: what goes in)")
         panel.set_ylabel(f"{kind} correlation, mean over neurons")
         panel.set_xticks(range(max(map(len, models.values()))))

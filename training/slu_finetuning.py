@@ -245,13 +245,13 @@ def make_slu_trainer(
         temperature,
         arguments.data_seed if arguments.data_seed is not None else arguments.seed,
     )
+    # Without its processor: a `Trainer` would take the tokenizer's padding, which is CTC's blank, for the model's.
     trainer = SLUTrainer(
         model=model,
         args=arguments,
         data_collator=collator,
         train_dataset=list(items),
         eval_dataset={name: list(rows) for name, rows in validation.items()} or None,
-        processing_class=collator.processor,
         compute_metrics=scores,
         batches=batches,
         update=update,
