@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
@@ -30,14 +30,20 @@ NEVER_IN_EPISODES = tuple(str(intent) for intent in intents()[3::6])
 
 @dataclass(frozen=True)
 class Episode:
-    """Texts with the words that stand for their classes, in the order shown; the last is asked for.
+    """Texts with the words that stand for their classes, in the order shown.
 
-    named: the labels are the names of the classes, which a model may know without an example.
+    asked: which labels a model is to say: those `explained` by a text of the class before; the `last` of labels that
+        are names of classes, which a model may know without an example; or `all` of such names.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
-    named: bool = False
+    asked: Literal["explained", "last", "all"] = "explained"
+
+    @property
+    def named(self) -> bool:
+        """Whether the labels are the names of the classes."""
+        return self.asked != "explained"
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class EpisodeCourse:
     start, labels were still guessed after 160 steps of 32 examples. Pairs give a value for each part.
 
     Parts: `first_part` is the share of the first, of commands alone with few words for labels and nothing spread out.
+    Sequences: the share `sequences` are no episodes but texts with the names of their classes, `longest_sequence` at
+        most, each to be named. Without them a model that was taught tasks one by one names nothing behind another
+        text, and an episode has nothing to hold on to.
     Shapes: 2 to `ways` classes (opinions have 3 at most), each of as many texts, 1 to `shots`.
     Habit: in the share `easy` the last text was shown before.
     Second part: texts from `sources` by share; of the commands, the share `named` has the names of the classes for
@@ -56,6 +65,8 @@ class EpisodeCourse:
     """
 
     first_part: float = 0.6
+    sequences: tuple[float, float] = (0.45, 0.2)
+    longest_sequence: int = 6
     ways: int = 4
     shots: tuple[int, int] = (2, 5)
     easy: tuple[float, float] = (0.5, 0.25)
@@ -82,8 +93,14 @@ class EpisodeCourse:
 
 def draw_course_episode(course: EpisodeCourse, progress: float, seed: int, index: int) -> Episode:
     """Episode number `index` at a place of the course, 0 to 1; a function of the four."""
-    rng = random.Random(f"course {seed} {index}")
-    return (_draw_first if course.is_first(progress) else _draw_second)(course, rng)
+    rng, first = random.Random(f"course {seed} {index}"), course.is_first(progress)
+    if rng.random() < course.sequences[not first]:
+        return draw_named_sequence(pool("commands" if first else _source(course, rng)), course.longest_sequence, rng)
+    return (_draw_first if first else _draw_second)(course, rng)
+
+
+def _source(course: EpisodeCourse, rng: random.Random) -> Source:
+    return rng.choices(list(course.sources), list(course.sources.values()))[0]
 
 
 def _draw_first(course: EpisodeCourse, rng: random.Random) -> Episode:
@@ -93,7 +110,7 @@ def _draw_first(course: EpisodeCourse, rng: random.Random) -> Episode:
 
 
 def _draw_second(course: EpisodeCourse, rng: random.Random) -> Episode:
-    source = rng.choices(list(course.sources), list(course.sources.values()))[0]
+    source = _source(course, rng)
     texts = pool(source)
     ways, shots = rng.randint(2, min(course.ways, len(texts))), rng.randint(1, course.shots[1])
     if source == "commands" and rng.random() < course.named:
@@ -125,7 +142,14 @@ def draw_named_episode(
     chosen, demonstrations = _draw_demonstrations(shown, names, ways, shots, rng)
     name = rng.choice(sorted(set(asked) - set(chosen)) if elsewhere else chosen)
     text = rng.choice([text for text in asked[name] if text not in demonstrations.get(name, ())])
-    return _arrange(demonstrations, {one: one for one in chosen}, (text, name), rng, named=True)
+    episode = _arrange(demonstrations, {one: one for one in chosen}, (text, name), rng)
+    return replace(episode, asked="last")
+
+
+def draw_named_sequence(texts: Pool, longest: int, rng: random.Random) -> Episode:
+    """2 to `longest` texts of any classes with their names, all of which are asked for."""
+    names = rng.choices(sorted(texts), k=rng.randint(2, longest))
+    return Episode(tuple(rng.choice(texts[name]) for name in names), tuple(names), asked="all")
 
 
 def _draw_demonstrations(
@@ -140,12 +164,11 @@ def _arrange(
     words: Mapping[str, str],
     asked: tuple[str, str],
     rng: random.Random,
-    named: bool = False,
 ) -> Episode:
     shown = [(text, words[name]) for name, texts in demonstrations.items() for text in texts]
     rng.shuffle(shown)
     texts, labels = zip(*shown, asked, strict=True)
-    return Episode(texts, labels, named)
+    return Episode(texts, labels)
 
 
 # --- words that stand for classes ---

@@ -48,8 +48,7 @@ class PromptEncoder:
         rng: random.Random | None = None,
         closed: bool = False,
     ) -> TextExample:
-        """Every label is supervised that the texts before it explain, that is, all but the first of its class; of
-        names of classes the last alone, explained or not.
+        """Labels are supervised that the episode asks for.
 
         spread: for each text, whether it is spread out, by `rng`.
         closed: the end of the sequence follows the last label and is supervised, as after the answer of a task.
@@ -61,7 +60,7 @@ class PromptEncoder:
             shown = [*self.text(text, rng if spread and spread[number] else None), self.sign(INTENT)]
             answer = self.text(word)
             tokens += shown + answer
-            supervised = number == last if episode.named else word in explained
+            supervised = {"explained": word in explained, "last": number == last, "all": True}[episode.asked]
             labels += [-100] * len(shown) + (answer if supervised else [-100] * len(answer))
             explained.add(word)
         end = [self.tokenizer.eos_token_id] if closed else []

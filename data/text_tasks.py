@@ -22,7 +22,7 @@ new to the model.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -83,11 +83,11 @@ class TextMixture:
 
 
 def in_context_mixture() -> TextMixture:
-    """For a language model that knows the tasks already: four episodes of five, and of the rest most name intents or
-    copy, lest those two be lost."""
-    shares = {"copy": 0.35, "intent": 0.3, "translation": 0.1, "question": 0.08, "question about a story": 0.05}
-    others = {"reply": 0.035, "continuation": 0.035, "listed words": 0.05}
-    return TextMixture(0.0, 1.0, 0.8, shares | others, episodes=EpisodeCourse())
+    """For a language model that learns in context: it copies and names intents, which episodes are built from, and in
+    the last third has a course of episodes. Nothing is spread out: whoever copies through fillers copies by place,
+    and learns from no example."""
+    course = EpisodeCourse(first_part=0.82, spread=(0.0, 0.0))
+    return TextMixture(0.15, 0.35, 0.85, {"copy": 0.7, "intent": 0.3}, spread_share=0.0, episodes=course)
 
 
 def draw_task(mixture: TextMixture, size: int, seed: int, index: int) -> TextTask | Episode:
@@ -247,6 +247,12 @@ def vocabulary() -> tuple[str, ...]:
     opinions = (draw_opinion(0, index).text for index in range(2000))
     known = (*lexicon(), *dictionary().values(), *question_words(), *written_words(), *LABELS)
     return words_of((*known, *requests, *opinions))
+
+
+def sample_texts(count: int) -> Iterator[str]:
+    """Texts as they are copied, and words for classes, each of `LABELS` often enough to be one piece of BPE."""
+    yield from (_sentence(random.Random(f"text {index}"), 0, index) for index in range(count))
+    yield from (word for word in LABELS for _ in range(count // 100))
 
 
 def _draw_letters(rng: random.Random) -> str:

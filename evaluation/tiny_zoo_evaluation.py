@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import jiwer
@@ -78,10 +79,25 @@ def measure_language_model(
 ) -> list[Measurement]:
     """Shares of exactly right answers on `count` texts of each task, as plain text and spread out by fillers, and of
     rightly labeled last texts of episodes."""
+    return measure_tasks(model, tokenizer, count) + _measure_episodes(model, tokenizer, count)
+
+
+def measure_tasks(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    count: int = 200,
+    names: tuple[str, ...] = ("",),
+    spreads: Sequence[bool] = (False, True),
+) -> list[Measurement]:
+    """The tasks alone.
+
+    names: the beginnings of the names of those that are measured.
+    spreads: whether texts are spread out by fillers; one row for each.
+    """
     encoder = PromptEncoder(tokenizer)
     measurements = []
     for name, tasks in language_model_tests(count).items():
-        for spread in (False, True):
+        for spread in spreads if name.startswith(names) else ():
             prompts = [
                 encoder.task(task, random.Random(f"spread {index}") if spread else None)
                 for index, task in enumerate(tasks)
@@ -89,7 +105,7 @@ def measure_language_model(
             answers, chance = [task.answer for task in tasks], 1 / len(intents()) if tasks[0].sign == INTENT else 0.0
             label = f"{name}{', spread out' if spread else ''}"
             measurements.append(_measure_answers(model, tokenizer, label, prompts, answers, chance))
-    return measurements + _measure_episodes(model, tokenizer, count)
+    return measurements
 
 
 def language_model_tests(count: int) -> dict[str, list[TextTask]]:

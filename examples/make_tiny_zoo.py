@@ -11,38 +11,27 @@ python examples/make_tiny_zoo.py --smoke             a few steps of everything, 
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoModelForCausalLM, AutoModelForCTC, AutoProcessor, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCTC, AutoProcessor, AutoTokenizer, PreTrainedModel
 
 from speechzoo.data.synthetic_corpus import RECIPES
 from speechzoo.data.text_episodes import EpisodeCourse
 from speechzoo.data.text_tasks import vocabulary
 from speechzoo.evaluation.adapter_report import Stopwatch
 from speechzoo.evaluation.in_context_evaluation import measure_in_context_learning
-from speechzoo.evaluation.report import (
-    Backbone,
-    Corpus,
-    Measurement,
-    Parameters,
-    Report,
-    environment,
-    read_report,
-    training_history,
-    write_report,
-)
-from speechzoo.evaluation.tiny_zoo_evaluation import measure_language_model, measure_speech_encoder
+from speechzoo.evaluation.report import Corpus, Parameters, Report, environment, training_history, write_report
+from speechzoo.evaluation.tiny_zoo_evaluation import measure_language_model, measure_speech_encoder, measure_tasks
 from speechzoo.hub_cards.tiny_zoo_card import write_tiny_zoo_card
 from speechzoo.training.adapter_arguments import option
 from speechzoo.training.adapter_training import use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments
 from speechzoo.training.training_tiny_language_model import (
-    InContextSettings,
     LanguageModelSettings,
-    teach_in_context_learning,
+    in_context_settings,
     train_language_model,
 )
 from speechzoo.training.training_tiny_speech_encoder import SpeechEncoderSettings, train_speech_encoder
@@ -66,8 +55,7 @@ class TinyZooArguments:
     encoder_steps: int = option(
         SpeechEncoderSettings.steps, "training steps of the speech encoder, in each of its rounds"
     )
-    language_model_steps: int = option(LanguageModelSettings.steps, "training steps of a language model")
-    in_context_steps: int = option(InContextSettings.steps, "further steps of in_context_language_model")
+    language_model_steps: int | None = option(None, "training steps of a language model, if not those of its settings")
     cache_directory: Path | None = option(None, "folder of generated speech; SPEECHZOO_CACHE where not given")
     smoke: bool = option(False, "a few steps on a few clips")
 
@@ -78,11 +66,12 @@ def main() -> None:
     if choice.only in ("shipped", "encoder"):
         make_speech_encoder(choice)
     if choice.only in ("shipped", "language_model"):
-        make_language_model("language_model", LanguageModelSettings(), choice)
+        make_language_model("language_model", LanguageModelSettings(), choice, finish_language_model)
     if choice.only == "in_context_language_model":
-        make_in_context_language_model(choice)
+        make_language_model(choice.only, in_context_settings(), choice, finish_in_context_language_model)
     if choice.only == "encoder_decoder":
-        make_language_model("encoder_decoder", LanguageModelSettings(architecture="t5", layers=4), choice)
+        settings = LanguageModelSettings(architecture="t5", layers=4)
+        make_language_model(choice.only, settings, choice, finish_language_model)
 
 
 def make_speech_encoder(choice: TinyZooArguments) -> None:
@@ -147,19 +136,26 @@ def finish_speech_encoder(
     )
 
 
-def make_language_model(name: str, settings: LanguageModelSettings, choice: TinyZooArguments) -> None:
-    """Train, measure and save a language model, in the folder `name`."""
-    settings = replace(settings, steps=choice.language_model_steps, seed=choice.seed)
+def make_language_model(
+    name: str, settings: LanguageModelSettings, choice: TinyZooArguments, finish: Callable[..., None]
+) -> None:
+    """Train a language model, save it in the folder `name`, and have it measured by `finish`."""
+    settings = replace(settings, steps=choice.language_model_steps or settings.steps, seed=choice.seed)
     settings = replace(settings, steps=4, batch_size=8) if choice.smoke else settings
     watch = Stopwatch()
     with watch("training"), tempfile.TemporaryDirectory() as scratch:
         arguments = tiny_zoo_arguments(
-            settings.steps, settings.batch_size, settings.learning_rate, settings.seed, Path(scratch)
+            settings.steps,
+            settings.batch_size,
+            settings.learning_rate,
+            settings.seed,
+            Path(scratch),
+            decay=settings.decay,
         )
         model, tokenizer, log = train_language_model(settings, arguments)
     folder = choice.output_directory / name
     save_checkpoint(model, tokenizer, folder)
-    finish_language_model(type(model).from_pretrained(folder), folder, settings, log, watch, choice)
+    finish(type(model).from_pretrained(folder), folder, settings, log, watch, choice)
 
 
 def finish_language_model(
@@ -220,43 +216,28 @@ def finish_language_model(
     )
 
 
-def make_in_context_language_model(choice: TinyZooArguments) -> None:
-    """Train the language model of the output directory on, or where there is none the shipped one; measure and save
-    what comes out."""
-    settings = InContextSettings(steps=choice.in_context_steps, seed=choice.seed)
-    settings = replace(settings, steps=4, batch_size=8) if choice.smoke else settings
-    fresh = choice.output_directory / "language_model"
-    start = fresh if fresh.exists() else TINY_ZOO / "language_model"
-    watch = Stopwatch()
-    with watch("training"), tempfile.TemporaryDirectory() as scratch:
-        arguments = tiny_zoo_arguments(
-            settings.steps, settings.batch_size, settings.learning_rate, settings.seed, Path(scratch)
-        )
-        model, tokenizer, log = teach_in_context_learning(start, settings, arguments)
-    folder = choice.output_directory / "in_context_language_model"
-    save_checkpoint(model, tokenizer, folder)
-    finish_in_context_language_model(folder, start, settings, log, watch, choice)
-
-
 def finish_in_context_language_model(
-    folder: Path, start: Path, settings: InContextSettings, log: list[Any], watch: Stopwatch, choice: TinyZooArguments
+    model: PreTrainedModel,
+    folder: Path,
+    settings: LanguageModelSettings,
+    log: list[Any],
+    watch: Stopwatch,
+    choice: TinyZooArguments,
 ) -> None:
-    """Measure the checkpoint as saved, beside the one it started from, and write its report and card."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    count = 8 if choice.smoke else 120
+    """Measure the checkpoint as saved, and write its report and card."""
+    tokenizer, count = AutoTokenizer.from_pretrained(folder), 8 if choice.smoke else 120
     with watch("measuring"):
         in_context = measure_in_context_learning(model, tokenizer, count)
-        tasks = beside_start(measure_language_model(model, tokenizer, count), start / "training_report.json")
+        tasks = measure_tasks(model, tokenizer, count, ("copy", "intent"), (False,))
     plain = {name: value for name, value in asdict(settings).items() if name not in ("seed", "mixture")}
     mixture = {name: value for name, value in asdict(settings.mixture).items() if name != "episodes"}
     write_tiny_zoo_card_of(
         folder,
         Report(
             title="Tiny language model that learns in context",
-            description="The zoo's `language_model`, trained on so that it also learns classes from labeled texts in "
-            "its prompt: after `<s>`, each text is followed by `<int>` and its label, and the last text by `<int>` "
-            "alone. What it did before it still does: `<asr>` copies, `<int>` without examples names the intent of a "
-            "command, `<mt>`, `<ans>`, `<dlg>` and `<con>` translate, answer, reply and continue.",
+            description="A Llama of 4 layers that learns classes from labeled texts in its prompt: after `<s>`, each "
+            "text is followed by `<int>` and its label, and the last text by `<int>` alone. Behind a text alone "
+            "`<asr>` copies it, and `<int>` names the intent of a command.",
             system=model.config.model_type,
             command=as_command(),
             seeds={"all": settings.seed},
@@ -268,8 +249,9 @@ def finish_in_context_language_model(
             limits=[
                 "Text alone was shown and is measured: how well it learns from spoken examples depends on what turns "
                 "speech into its embeddings.",
-                "It learns which word stands for a class that it can tell apart already: it knew the 31 intents "
-                "before, those that no episode showed too. Scenarios and sentiments were learned from episodes.",
+                "It learns which word stands for a class that it can tell apart already: it was taught the names of "
+                "the 31 intents, those that no episode showed too, and those of scenarios and sentiments.",
+                "It has the signs of the zoo's `language_model` and was taught two of them.",
                 f"It saw generated text of {len(vocabulary())} words and some made-up ones, and is no model of "
                 "English.",
                 "Two of the 31 held-out phrasings are also requests to an assistant, which it copied; they are not "
@@ -280,25 +262,15 @@ def finish_in_context_language_model(
                     "generated text",
                     "training",
                     settings.steps * settings.batch_size,
-                    note="four fifths episodes of commands, requests and opinions, of 2 to 4 classes with up to 5 "
-                    "texts each; the other tasks in the rest",
+                    note="copies, commands with their intents, and in the last third episodes of commands, requests "
+                    "and opinions, of 2 to 4 classes with up to 5 texts each",
                 )
             ],
-            backbones=[Backbone("language model", "language_model", frozen=False, on_hub=False)],
             settings=plain | mixture | asdict(settings.mixture.episodes or EpisodeCourse()),
             language=["en"],
             pipeline_tag="text-generation",
         ),
     )
-
-
-def beside_start(measurements: list[Measurement], report: Path) -> list[Measurement]:
-    """The measurements with those of the model that training started from as their topline, by name."""
-    before = {item.name: item.value for item in read_report(report).measurements} if report.exists() else {}
-    note = "topline: the language model it was trained on from"
-    return [
-        replace(item, topline=before[item.name], note=note) if item.name in before else item for item in measurements
-    ]
 
 
 def write_tiny_zoo_card_of(folder: Path, report: Report) -> None:

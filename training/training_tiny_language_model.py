@@ -7,14 +7,11 @@ An adapter can teach a frozen language model to take speech only for what the mo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -25,17 +22,19 @@ from transformers import (
     TrainingArguments,
 )
 
-from ..data.text_task_dataset import TextCollator, TextExample, TextTaskDataset, in_order_by_length
-from ..data.text_tasks import FILLER, SIGNS, TextMixture, in_context_mixture, vocabulary
+from ..data.text_task_dataset import TextCollator, TextTaskDataset, in_order_by_length
+from ..data.text_tasks import FILLER, SIGNS, TextMixture, in_context_mixture, sample_texts, vocabulary
 
+_SAMPLED = 5000  # texts that pieces are counted in
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", FILLER, *SIGNS)
 
 
 @dataclass(frozen=True)
 class LanguageModelSettings:
     """Shape: `architecture` (a decoder, or an encoder with a decoder), `hidden_size`, `layers` (of each of the two),
-    `heads`, `intermediate_size`.
-    Training: `steps`, `batch_size` (sequences), `learning_rate` (peak, cosine decay), `seed`; `mixture` of tasks.
+    `heads`, `intermediate_size`; `pieces` of the vocabulary, where words are not whole.
+    Training: `steps`, `batch_size` (sequences), `learning_rate` (peak), `decay` (the last share of the steps, in which
+    it falls to 0 along a cosine), `seed`; `mixture` of tasks.
     `initializer_range`, of the Llama, is three times the usual and its attention has biases: attention heads that
     look at a neighbor, which copying is made of, form late or never without.
     """
@@ -46,39 +45,38 @@ class LanguageModelSettings:
     heads: int = 4
     intermediate_size: int = 512
     initializer_range: float = 0.06
+    pieces: int | None = None
     steps: int = 6000
     batch_size: int = 64
     learning_rate: float = 2e-3
+    decay: float = 1.0
     seed: int = 0
     mixture: TextMixture = field(default_factory=TextMixture)
 
 
-@dataclass(frozen=True)
-class InContextSettings:
-    """Training of a language model that knows the tasks already, so that it learns classes from examples in its
-    prompt too: see `LanguageModelSettings`."""
-
-    steps: int = 280
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    seed: int = 0
-    mixture: TextMixture = field(default_factory=in_context_mixture)
+def in_context_settings() -> LanguageModelSettings:
+    """Of the model that learns from examples in its prompt. Its words are in pieces, and its learning rate stays high
+    until the episodes are learned."""
+    return LanguageModelSettings(
+        layers=4, pieces=768, steps=2400, learning_rate=1.5e-3, decay=0.15, mixture=in_context_mixture()
+    )
 
 
-def train_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE (no text is unknown) trained on the vocabulary until each of its words is one piece."""
+def train_tokenizer(pieces: int | None = None) -> PreTrainedTokenizerFast:
+    """Byte-level BPE (no text is unknown) of so many pieces, or trained on the vocabulary until each of its words is
+    one piece."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=4096,
+        vocab_size=pieces or 4096,
         min_frequency=1,
         special_tokens=[AddedToken(token, special=True, lstrip=True, normalized=False) for token in SPECIAL_TOKENS],
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(vocabulary(), trainer)
+    tokenizer.train_from_iterator(sample_texts(_SAMPLED) if pieces else vocabulary(), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
     )
@@ -153,34 +151,14 @@ def train_language_model(
     settings: LanguageModelSettings, arguments: TrainingArguments
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[dict[str, float]]]:
     """The trained model, its tokenizer and the log of its training."""
-    tokenizer = train_tokenizer()
+    tokenizer = train_tokenizer(settings.pieces)
     model = new_language_model(tokenizer, settings)
     size = settings.steps * settings.batch_size
     dataset = TextTaskDataset(
         tokenizer, settings.mixture, size, settings.seed, seq2seq=model.config.is_encoder_decoder
     )
-    return model, tokenizer, _train(model, tokenizer, dataset, arguments)
-
-
-def teach_in_context_learning(
-    folder: str | Path, settings: InContextSettings, arguments: TrainingArguments
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[dict[str, float]]]:
-    """The causal language model of a folder, trained on; its tokenizer and the log of the training."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    size = settings.steps * settings.batch_size
-    dataset = TextTaskDataset(tokenizer, settings.mixture, size, settings.seed)
-    examples = [dataset[index] for index in range(size)]  # few: each is drawn once
-    return model, tokenizer, _train(model, tokenizer, examples, arguments)
-
-
-def _train(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    examples: TextTaskDataset | list[TextExample],
-    arguments: TrainingArguments,
-) -> list[dict[str, float]]:
     collator = TextCollator(tokenizer.pad_token_id)
-    trainer = TextTrainer(model=model, args=arguments, train_dataset=examples, data_collator=collator)
+    trainer = TextTrainer(model=model, args=arguments, train_dataset=dataset, data_collator=collator)
     trainer.train()
     model.config.use_cache = True  # the Trainer switches it off
-    return trainer.state.log_history
+    return model, tokenizer, trainer.state.log_history

@@ -15,17 +15,28 @@ _OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path")
 
 
 def tiny_zoo_arguments(
-    steps: int, batch_size: int, learning_rate: float, seed: int, scratch: Path, evaluation_steps: int | None = None
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    scratch: Path,
+    evaluation_steps: int | None = None,
+    decay: float = 1.0,
 ) -> TrainingArguments:
-    """AdamW with a cosine decay, on the CPU, in bfloat16 where the CPU has units for it."""
+    """AdamW, on the CPU, in bfloat16 where the CPU has units for it.
+
+    decay: the last share of the steps, in which the learning rate falls to 0 along a cosine.
+    """
+    warmup = min(200, steps // 10)
     return TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=20,
         learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=min(200, steps // 10),
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": min(round(decay * steps), steps - warmup), "decay_type": "cosine"},
+        warmup_steps=warmup,
         weight_decay=0.01,
         adam_beta2=0.98,
         seed=seed,

@@ -36,6 +36,10 @@ def plain(episodes):
     return [episode for episode in episodes if not episode.named]
 
 
+def sequences(episodes):
+    return [episode for episode in episodes if episode.asked == "all"]
+
+
 def source_of(episode):
     """Some commands are requests too, but hardly all of an episode."""
     return next(source for source, classes in CLASSES.items() if set(episode.texts) <= set(classes))
@@ -68,21 +72,33 @@ def test_a_label_stands_for_one_class_and_the_last_is_explained():
 
 
 def test_named_episodes_say_the_names_of_their_classes():
-    of_commands = [episode for episode in LAST if source_of(episode) == "commands"]
-    named = [episode for episode in LAST if episode.named]
+    of_commands = [e for e in LAST if source_of(e) == "commands" and e.asked != "all"]
+    named = [episode for episode in LAST if episode.asked == "last"]
     assert len(named) / len(of_commands) == pytest.approx(COURSE.named, abs=0.04)
     for episode in named:
         assert episode in of_commands and classes_of(episode) == list(episode.labels) and not is_easy(episode)
     assert share(e.labels[-1] not in e.labels[:-1] for e in named) == pytest.approx(0.5, abs=0.13)
 
 
+def test_sequences_name_each_of_their_texts():
+    for episodes, expected in zip((FIRST, LAST), COURSE.sequences, strict=True):
+        found = sequences(episodes)
+        assert len(found) / COUNT == pytest.approx(expected, abs=0.04)
+        assert {len(episode.texts) for episode in found} == set(range(2, COURSE.longest_sequence + 1))
+        assert all(classes_of(episode) == list(episode.labels) for episode in found)
+    assert {source_of(episode) for episode in sequences(FIRST)} == {"commands"}
+    assert {source_of(episode) for episode in sequences(LAST)} == set(COURSE.sources)
+
+
 def test_the_first_part_is_short_and_easy_and_of_commands_alone():
-    assert {source_of(episode) for episode in FIRST} == {"commands"} and plain(FIRST) == FIRST
-    assert {label for episode in FIRST for label in episode.labels} == set(FIRST_LABELS)
+    assert {source_of(episode) for episode in FIRST} == {"commands"}
+    assert plain(FIRST) == [episode for episode in FIRST if episode.asked != "all"]
+    assert {label for episode in plain(FIRST) for label in episode.labels} == set(FIRST_LABELS)
     assert not COURSE.is_first(COURSE.first_part) and COURSE.is_first(COURSE.first_part - 0.01)
     for episodes, longest, easy in ((FIRST, 2, 0.5), (LAST, 5, 0.25)):
-        assert {shots_of(episode) for episode in episodes} == set(range(1, longest + 1))
-        assert {len(set(episode.labels[:-1])) for episode in episodes} == {2, 3, 4}
+        shown = [episode for episode in episodes if episode.asked != "all"]
+        assert {shots_of(episode) for episode in shown} == set(range(1, longest + 1))
+        assert {len(set(episode.labels[:-1])) for episode in shown} == {2, 3, 4}
         assert share(map(is_easy, plain(episodes))) == pytest.approx(easy, abs=0.05)
 
 
@@ -151,12 +167,14 @@ def test_an_episode_of_two_pools_asks_for_one_and_shows_the_other():
         assert named.labels[-1] not in named.labels[:-1]
 
 
-def test_the_mixture_is_of_episodes_from_first_to_last_and_keeps_the_tasks():
+def test_episodes_come_last_in_the_mixture_and_two_tasks_before_and_among_them():
     mixture = in_context_mixture()
     drawn = [draw_task(mixture, 1000, SEED, index) for index in range(1000)]
     assert sum(mixture.shares.values()) == pytest.approx(1)
-    for part in (drawn[:300], drawn[-300:]):
-        assert share(isinstance(task, Episode) for task in part) == pytest.approx(0.8, abs=0.07)
+    assert not any(isinstance(task, Episode) for task in drawn[:650])
+    assert share(isinstance(task, Episode) for task in drawn[650:]) == pytest.approx(0.85, abs=0.06)
     tasks = [task for task in drawn if not isinstance(task, Episode)]
-    assert share(task.sign in ("<asr>", "<int>") for task in tasks) == pytest.approx(0.7, abs=0.1)
+    assert {task.sign for task in tasks[:150]} == {"<asr>"}
+    assert share(task.sign == "<int>" for task in tasks[150:]) == pytest.approx(0.3, abs=0.07)
+    assert all(task.sign in ("<asr>", "<int>") for task in tasks)
     assert drawn[7] == draw_task(mixture, 1000, SEED, 7)

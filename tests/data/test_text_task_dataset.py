@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from speechzoo.data.text_episodes import Episode
+from speechzoo.data.text_episodes import Episode, EpisodeCourse
 from speechzoo.data.text_task_dataset import (
     PromptEncoder,
     TextCollator,
@@ -90,7 +90,7 @@ def test_the_plain_form_of_an_episode(tokenizer):
 
 
 def test_of_names_of_classes_the_last_is_supervised_and_a_closed_episode_ends(tokenizer):
-    episode = Episode(("lights on", "music off", "lamp on"), ("blue", "blue", "warm hat"), named=True)
+    episode = Episode(("lights on", "music off", "lamp on"), ("blue", "blue", "warm hat"), asked="last")
     for closed in (False, True):
         example = PromptEncoder(tokenizer).episode(episode, closed=closed)
         text = "<s> lights on<int> blue music off<int> blue lamp on<int> warm hat" + "</s>" * closed
@@ -99,8 +99,24 @@ def test_of_names_of_classes_the_last_is_supervised_and_a_closed_episode_ends(to
         assert tokenizer.decode(supervised).strip() == "warm hat" + "</s>" * closed
 
 
+def test_of_a_sequence_all_names_are_supervised(tokenizer):
+    episode = Episode(("lights on", "music off"), ("warm hat", "blue"), asked="all")
+    example = PromptEncoder(tokenizer).episode(episode)
+    supervised = [token for token in example["labels"] if token != -100]
+    assert tokenizer.decode(supervised) == "warm hat blue"
+    assert tokenizer.decode(example["input_ids"]) == "<s> lights on<int> warm hat music off<int> blue"
+
+
+def test_nothing_is_spread_out_for_a_model_that_learns_in_context(tokenizer):
+    dataset, filler = (
+        TextTaskDataset(tokenizer, in_context_mixture(), 300, 0),
+        tokenizer.convert_tokens_to_ids("<audio>"),
+    )
+    assert not any(filler in example["input_ids"] for example in dataset)
+
+
 def test_episodes_of_a_course_are_closed_and_spread_out_late(tokenizer):
-    mixture, filler = in_context_mixture(), tokenizer.convert_tokens_to_ids("<audio>")
+    mixture, filler = TextMixture(0.0, 1.0, 0.8, episodes=EpisodeCourse()), tokenizer.convert_tokens_to_ids("<audio>")
     tasks = [draw_task(mixture, 600, 0, index) for index in range(600)]
     dataset = TextTaskDataset(tokenizer, mixture, 600, 0)
     drawn = [(task, dataset[index], index) for index, task in enumerate(tasks) if isinstance(task, Episode)]
