@@ -14,14 +14,14 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+
+from .package_text import package_text
 
 __all__ = ["CONTEXTS", "EDGE", "LetterSounds", "contexts", "plain_letters"]
 
 # How many letters to the left and to the right a rule sees, from the shortest to the longest.
 CONTEXTS = ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (3, 4))
 EDGE = "#"  # where a word begins and ends
-RULES_FILE = Path(__file__).parent / "letter_sounds.txt"
 
 Phones = tuple[str, ...]
 
@@ -93,4 +93,4 @@ class LetterSounds:
 
 @cache
 def _shipped() -> LetterSounds:
-    return LetterSounds.parse(RULES_FILE.read_text(encoding="utf-8"))
+    return LetterSounds.parse(package_text(__file__, "letter_sounds.txt"))
