@@ -180,6 +180,8 @@ class HeadOnly(TrainerCallback):
 class SLUTrainer(Trainer):
     """A `Trainer` whose batches come from `batches`, by a schedule in three stages."""
 
+    lr_scheduler: Any
+
     def __init__(self, *args: Any, batches: ModalityBatches, update: SLUUpdateArguments, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.batches, self.update = batches, update
