@@ -56,6 +56,15 @@ class Module:
         return CodeExportError(f"{self.path.name}:{getattr(node, 'lineno', 1)}: {text}")
 
     @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *accumulate(map(len, self.source.encode().splitlines(keepends=True)))]
+
+    def span(self, node: ast.stmt) -> tuple[int, int]:
+        """Where a statement begins and ends, in bytes, as `ast` counts its columns."""
+        begin = self._line_starts[node.lineno - 1] + node.col_offset
+        return begin, self._line_starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
+
+    @cached_property
     def contexts(self) -> dict[ast.AST, frozenset[str]]:
         """In what each node lies: of "function", "try" and "type checking", where nothing runs."""
         found: dict[ast.AST, frozenset[str]] = {self.tree: frozenset()}
@@ -253,13 +262,14 @@ def _rewritten(module: Module, optional: set[str]) -> str:
     for imported, name, _ in module.libraries():
         if isinstance(imported, ast.stmt) and name in optional and module.contexts[imported] == {"function"}:
             changes[imported] = _guarded(imported, name)
-    return _replaced(module.source, changes)
+    return _replaced(module, changes)
 
 
 def _flat_import(module: Module, node: ast.ImportFrom, source: str) -> str:
     if not _is_package(source):
         name = source.rpartition(".")[2]
-        written = ast.get_source_segment(module.source, node) or ""
+        begin, end = module.span(node)
+        written = module.source.encode()[begin:end].decode()
         return re.sub(r"^from\s+[.\w]+\s+import\b", f"from .{name} import", written)
     indent = "\n" + " " * node.col_offset
     targets = _targets(module, node, source)
@@ -275,14 +285,11 @@ def _guarded(node: ast.stmt, library: str) -> str:
     return indent.join(["try:", f"    {ast.unparse(node)}", "except ImportError as error:", f"    {needs}"])
 
 
-def _replaced(source: str, changes: dict[ast.stmt, str]) -> str:
-    """The source with statements exchanged; `ast` counts columns in bytes."""
-    text = source.encode()
-    starts = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
-    for node, change in sorted(changes.items(), key=lambda pair: pair[0].lineno, reverse=True):
-        begin = starts[node.lineno - 1] + node.col_offset
-        end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
-        text = text[:begin] + change.encode() + text[end:]
+def _replaced(module: Module, changes: dict[ast.stmt, str]) -> str:
+    text = module.source.encode()
+    for node in sorted(changes, key=module.span, reverse=True):
+        begin, end = module.span(node)
+        text = text[:begin] + changes[node].encode() + text[end:]
     return text.decode()
 
 

@@ -75,21 +75,24 @@ def export_code(folder: str | Path, pipelines: Mapping[str, type] | None = None)
         _write_auto_map(folder / name, {auto: _reference(classes[auto]) for auto in names})
     if custom_pipelines:
         _change_json(folder / CONFIG_NAME, lambda values: values.update(custom_pipelines=custom_pipelines))
+    requirements, optional = _distributions(closure.requirements, closure.optional)
     return CodeExport(
         [f"{name}.py" for name in closure.sources],
         {auto: _reference(member) for auto, member in used.items()},
-        *_distributions(closure.requirements, closure.optional),
+        requirements,
+        optional,
         {task: entry["impl"] for task, entry in custom_pipelines.items()},
     )
 
 
 def registered_classes(config_class: type[PreTrainedConfig]) -> dict[str, type]:
     """Auto class -> class that is registered for models of this configuration."""
-    mappings = {
-        name: auto._model_mapping
-        for name, auto in inspect.getmembers(modeling_auto, inspect.isclass)
-        if issubclass(auto, modeling_auto._BaseAutoModelClass) and auto._model_mapping is not None
+    autos: dict[str, Any] = {
+        name: member
+        for name, member in vars(modeling_auto).items()
+        if inspect.isclass(member) and issubclass(member, modeling_auto._BaseAutoModelClass)
     }
+    mappings = {name: auto._model_mapping for name, auto in autos.items() if auto._model_mapping is not None}
     mappings |= {"AutoProcessor": PROCESSOR_MAPPING, "AutoFeatureExtractor": FEATURE_EXTRACTOR_MAPPING}
     found = {name: mapping.get(config_class, None) for name, mapping in mappings.items()}
     return {"AutoConfig": config_class} | {name: member for name, member in found.items() if member is not None}
