@@ -52,10 +52,11 @@ class EpisodeCourse:
     the model can tell apart already; the second varies all that the habit should not hang on. Mixed from the
     start, labels were still guessed after 160 steps of 32 examples. Pairs give a value for each part.
 
-    Parts: `first_part` is the share of the first, of commands alone with few words for labels and nothing spread out.
-    Sequences: the share `sequences` are no episodes but texts with the names of their classes, `longest_sequence` at
-        most, each to be named. Without them a model that was taught tasks one by one names nothing behind another
-        text, and an episode has nothing to hold on to.
+    Parts: `first_part` is the share of the first, whose episodes are of commands alone with few words for labels and
+        nothing spread out.
+    Sequences: the share `sequences` are no episodes but texts of one of the sources with the names of their classes,
+        `longest_sequence` at most, each to be named. Without them a model that was taught tasks one by one names
+        nothing behind another text, and an episode has nothing to hold on to.
     Shapes: 2 to `ways` classes (opinions have 3 at most), each of as many texts, 1 to `shots`.
     Habit: in the share `easy` the last text was shown before.
     Second part: texts from `sources` by share; of the commands, the share `named` has the names of the classes for
@@ -95,7 +96,7 @@ def draw_course_episode(course: EpisodeCourse, progress: float, seed: int, index
     """Episode number `index` at a place of the course, 0 to 1; a function of the four."""
     rng, first = random.Random(f"course {seed} {index}"), course.is_first(progress)
     if rng.random() < course.sequences[not first]:
-        return draw_named_sequence(pool("commands" if first else _source(course, rng)), course.longest_sequence, rng)
+        return draw_named_sequence(pool(_source(course, rng)), course.longest_sequence, rng)
     return (_draw_first if first else _draw_second)(course, rng)
 
 

@@ -32,7 +32,7 @@ from .invented_language import dictionary, translate
 from .opinion_grammar import draw_opinion
 from .question_grammar import draw_question, question_words
 from .story_grammar import Story, content_words, draw_whole_story, draw_words, lexicon, words_of, written_words
-from .text_episodes import LABELS, NEVER_IN_EPISODES, Episode, EpisodeCourse, draw_course_episode
+from .text_episodes import LABELS, NEVER_IN_EPISODES, Episode, EpisodeCourse, Source, draw_course_episode
 
 COPY, INTENT, TRANSLATION, ANSWER, REPLY, CONTINUATION = "<asr>", "<int>", "<mt>", "<ans>", "<dlg>", "<con>"
 CONTEXT, FILLER = "<ctx>", "<audio>"
@@ -84,10 +84,11 @@ class TextMixture:
 
 def in_context_mixture() -> TextMixture:
     """For a language model that learns in context: it copies and names intents, which episodes are built from, and in
-    the last third has a course of episodes. Nothing is spread out: whoever copies through fillers copies by place,
+    the last half has a course of episodes. Nothing is spread out: whoever copies through fillers copies by place,
     and learns from no example."""
-    course = EpisodeCourse(first_part=0.82, spread=(0.0, 0.0))
-    return TextMixture(0.15, 0.35, 0.85, {"copy": 0.7, "intent": 0.3}, spread_share=0.0, episodes=course)
+    sources: Mapping[Source, float] = {"commands": 0.5, "requests": 0.3, "opinions": 0.2}
+    course = EpisodeCourse(first_part=0.75, sources=sources, spread=(0.0, 0.0))
+    return TextMixture(0.12, 0.5, 0.85, {"copy": 0.7, "intent": 0.3}, spread_share=0.0, episodes=course)
 
 
 def draw_task(mixture: TextMixture, size: int, seed: int, index: int) -> TextTask | Episode:

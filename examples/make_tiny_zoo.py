@@ -262,7 +262,7 @@ def finish_in_context_language_model(
                     "generated text",
                     "training",
                     settings.steps * settings.batch_size,
-                    note="copies, commands with their intents, and in the last third episodes of commands, requests "
+                    note="copies, commands with their intents, and in the last half episodes of commands, requests "
                     "and opinions, of 2 to 4 classes with up to 5 texts each",
                 )
             ],

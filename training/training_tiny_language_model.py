@@ -58,7 +58,7 @@ def in_context_settings() -> LanguageModelSettings:
     """Of the model that learns from examples in its prompt. Its words are in pieces, and its learning rate stays high
     until the episodes are learned."""
     return LanguageModelSettings(
-        layers=4, pieces=768, steps=2400, learning_rate=1.5e-3, decay=0.15, mixture=in_context_mixture()
+        layers=4, pieces=768, steps=2200, learning_rate=1.5e-3, decay=0.2, mixture=in_context_mixture()
     )
 
 

@@ -86,12 +86,11 @@ def test_sequences_name_each_of_their_texts():
         assert len(found) / COUNT == pytest.approx(expected, abs=0.04)
         assert {len(episode.texts) for episode in found} == set(range(2, COURSE.longest_sequence + 1))
         assert all(classes_of(episode) == list(episode.labels) for episode in found)
-    assert {source_of(episode) for episode in sequences(FIRST)} == {"commands"}
-    assert {source_of(episode) for episode in sequences(LAST)} == set(COURSE.sources)
+        assert {source_of(episode) for episode in found} == set(COURSE.sources)
 
 
 def test_the_first_part_is_short_and_easy_and_of_commands_alone():
-    assert {source_of(episode) for episode in FIRST} == {"commands"}
+    assert {source_of(episode) for episode in plain(FIRST)} == {"commands"}
     assert plain(FIRST) == [episode for episode in FIRST if episode.asked != "all"]
     assert {label for episode in plain(FIRST) for label in episode.labels} == set(FIRST_LABELS)
     assert not COURSE.is_first(COURSE.first_part) and COURSE.is_first(COURSE.first_part - 0.01)
@@ -171,10 +170,10 @@ def test_episodes_come_last_in_the_mixture_and_two_tasks_before_and_among_them()
     mixture = in_context_mixture()
     drawn = [draw_task(mixture, 1000, SEED, index) for index in range(1000)]
     assert sum(mixture.shares.values()) == pytest.approx(1)
-    assert not any(isinstance(task, Episode) for task in drawn[:650])
-    assert share(isinstance(task, Episode) for task in drawn[650:]) == pytest.approx(0.85, abs=0.06)
+    assert not any(isinstance(task, Episode) for task in drawn[:500])
+    assert share(isinstance(task, Episode) for task in drawn[500:]) == pytest.approx(0.85, abs=0.06)
     tasks = [task for task in drawn if not isinstance(task, Episode)]
-    assert {task.sign for task in tasks[:150]} == {"<asr>"}
-    assert share(task.sign == "<int>" for task in tasks[150:]) == pytest.approx(0.3, abs=0.07)
+    assert {task.sign for task in tasks[:120]} == {"<asr>"}
+    assert share(task.sign == "<int>" for task in tasks[120:]) == pytest.approx(0.3, abs=0.07)
     assert all(task.sign in ("<asr>", "<int>") for task in tasks)
     assert drawn[7] == draw_task(mixture, 1000, SEED, 7)

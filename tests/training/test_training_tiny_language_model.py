@@ -56,7 +56,7 @@ def test_the_learning_rate_falls_in_the_last_share_of_the_steps(tmp_path, decay)
     arguments = tiny_zoo_arguments(100, 4, 1.0, 0, tmp_path, decay=decay)
     assert arguments.warmup_steps == 10
     falling = arguments.lr_scheduler_kwargs["num_decay_steps"]
-    assert falling == (90 if decay == 1 else 15)
+    assert falling == (90 if decay == 1 else 20)
 
 
 @torch.no_grad()
