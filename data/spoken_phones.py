@@ -57,7 +57,12 @@ def spoken_lexicon(clips: Iterable[SpokenClip]) -> Lexicon:
     if not clear and not guessed:
         raise ValueError("no clip has words and phones with times; take a lexicon, or align phones with units")
     counted = {**guessed, **clear}
-    return Lexicon({word: min(ways, key=lambda way: (-ways[way], way)) for word, ways in counted.items()})
+    return Lexicon({word: _most_frequent(ways) for word, ways in counted.items()})
+
+
+def _most_frequent(ways: Counter[tuple[str, ...]]) -> tuple[str, ...]:
+    """Of several the first in the order of the alphabet."""
+    return min(ways, key=lambda way: (-ways[way], way))
 
 
 def duration_fields(clips: Sequence[SpokenClip], frame_rate: float, most: int | None = None) -> dict[str, Any]:

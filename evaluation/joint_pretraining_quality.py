@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from ..data.joint_pretraining_rows import LabeledClip, PretrainingCollator, ReadText, batches_by_size
-from ..modeling.modeling_joint_encoders import JointCTCOutput
+from ..modeling.modeling_joint_encoders import CTCHead, JointCTCOutput
 from ..modeling.modeling_joint_pretraining import JointEncoderForPreTraining, labels_of_frames
 from ..processing.processing_speechlm import SpeechLMProcessor
 from .intervals import ratio_interval
@@ -33,9 +33,12 @@ class LetterReader:
 
     model: JointEncoderForPreTraining
 
-    def __post_init__(self) -> None:
+    @property
+    def head(self) -> CTCHead:
+        """Raises `ValueError` for a model without one."""
         if self.model.ctc_head is None:
             raise ValueError("the model has no CTC head; give it a text_ctc_weight above 0")
+        return self.model.ctc_head
 
     @property
     def device(self) -> torch.device:
@@ -48,8 +51,11 @@ class LetterReader:
     def __call__(self, return_logits: bool = True, **inputs: Tensor) -> JointCTCOutput:
         """Logits [B, T + 1, V] of speech or of units."""
         output = self.model.base_model(**inputs)
-        mask = output.frame_attention_mask
-        return JointCTCOutput(logits=self.model.ctc_head(output.last_hidden_state, mask), logit_lengths=mask.sum(-1))
+        return self.spelled(output.last_hidden_state, output.frame_attention_mask)
+
+    def spelled(self, states: Tensor, mask: Tensor) -> JointCTCOutput:
+        """Logits of states [B, T, D] of the unit encoder, of which `mask` [B, T] leaves some."""
+        return JointCTCOutput(logits=self.head(states, mask), logit_lengths=mask.sum(-1))
 
 
 @dataclass(frozen=True)
@@ -177,16 +183,12 @@ class JointEncoderTest:
         frames = output.frame_attention_mask
         return {
             "letters of text": self._read(reader(input_ids=units.to(device), unit_attention_mask=mask.to(device))),
-            "letters of speech": self._read(
-                JointCTCOutput(
-                    logits=self.model.ctc_head(output.last_hidden_state, frames), logit_lengths=frames.sum(-1)
-                )
-            ),
+            "letters of speech": self._read(reader.spelled(output.last_hidden_state, frames)),
             "letters of speech by its units": self._read(reader(input_ids=heard, unit_attention_mask=frames)),
         }
 
     def _read(self, output: JointCTCOutput) -> list[str]:
-        best, lengths = output.logits.argmax(-1).tolist(), output.logit_lengths.tolist()
+        best, lengths = output["logits"].argmax(-1).tolist(), output["logit_lengths"].tolist()
         return [self.processor.decode_ctc(row[:length]) for row, length in zip(best, lengths, strict=True)]
 
     def _edits(self, written: str, text: str) -> Pair:

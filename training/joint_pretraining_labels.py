@@ -74,7 +74,7 @@ def _by_timings(
     learned = [clip for source in data.speech_data for clip in spoken[source].values()]
     more = [clip for source in labels.lexicon_data for clip in _spoken_clips(source, read_recordings(source)).values()]
     lexicon = spoken_lexicon([*learned, *more]) if labels.lexicon == SPOKEN else _opened(labels)
-    names = spoken_inventory(lexicon, learned)
+    names = spoken_inventory(Lexicon.cmu() if isinstance(lexicon, str) else lexicon, learned)
     vocabulary, clock = UnitVocabulary(names), LabelClock.of(config)
     of_frames = {
         source: {name: clock.phones(clip.phones, clip.seconds, vocabulary) for name, clip in clips.items()}
