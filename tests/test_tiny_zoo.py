@@ -1,4 +1,4 @@
-"""The two shipped models: standard checkpoint folders of the promised sizes that still do what their cards say."""
+"""The shipped models: standard checkpoint folders of the promised sizes that still do what their cards say."""
 
 import json
 import re
@@ -13,12 +13,20 @@ from speechzoo.data.command_grammar import commands_seen
 from speechzoo.data.synthetic_corpus import RECIPES
 from speechzoo.data.text_task_dataset import PromptEncoder
 from speechzoo.data.text_tasks import COPY, INTENT, vocabulary
+from speechzoo.evaluation.in_context_evaluation import in_context_tests, measure_in_context_learning
 from speechzoo.evaluation.report import read_report
-from speechzoo.evaluation.tiny_zoo_evaluation import complete, measure_language_model, measure_speech_encoder
+from speechzoo.evaluation.tiny_zoo_evaluation import (
+    complete,
+    measure_language_model,
+    measure_speech_encoder,
+    measure_tasks,
+)
 from speechzoo.hub_cards.tiny_zoo_card import render_tiny_zoo_card
 
 TINY_ZOO = Path(__file__).parents[1] / "examples" / "tiny_zoo"
 ENCODER, LANGUAGE_MODEL = TINY_ZOO / "speech_encoder", TINY_ZOO / "language_model"
+IN_CONTEXT = TINY_ZOO / "in_context_language_model"
+FOLDERS = (ENCODER, LANGUAGE_MODEL, IN_CONTEXT)
 MEGABYTE = 1_000_000
 # What the language model must do at least: shares of exactly right answers, of 40 texts of a task.
 AT_LEAST = {
@@ -33,6 +41,13 @@ AT_LEAST = {
     "answer about stories": 0.7,
     "reply to stories": 0.9,
 }
+# And the one that learns in context: shares of right labels, of 60 episodes.
+LABELED_AT_LEAST = {
+    "2 classes, 3 shots of each: unseen phrasings": 0.8,
+    "4 classes, 3 shots of each: unseen phrasings": 0.65,
+    "4 classes, 3 shots of each: unseen intents": 0.5,
+    "4 classes, 3 shots of each: unseen phrasings, new words as labels": 0.5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +60,17 @@ def folder_size(folder):
 
 
 def test_the_checkpoints_are_small_enough_to_ship():
-    sizes = [folder_size(folder) for folder in (ENCODER, LANGUAGE_MODEL)]
-    assert max(sizes) <= 8 * MEGABYTE and sum(sizes) <= 12 * MEGABYTE
+    sizes = [folder_size(folder) for folder in FOLDERS]
+    assert max(sizes) <= 8 * MEGABYTE and sum(sizes) <= 16 * MEGABYTE
 
 
-@pytest.mark.parametrize("folder", [ENCODER, LANGUAGE_MODEL], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_folders_name_no_machine(folder):
     for path in [*folder.glob("*.json"), *folder.glob("*.md")]:
         assert not re.search(r"(?<![\w.<])/(home|root|tmp|work|usr)/|_name_or_path", path.read_text()), path
 
 
-@pytest.mark.parametrize("folder", [ENCODER, LANGUAGE_MODEL], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_card_is_that_of_the_report(folder):
     report = read_report(folder / "training_report.json")
     assert (folder / "README.md").read_text() == render_tiny_zoo_card(report)
@@ -63,7 +78,9 @@ def test_the_card_is_that_of_the_report(folder):
 
 
 @pytest.mark.parametrize(
-    ("auto_class", "folder"), [(AutoModelForCTC, ENCODER), (AutoModelForCausalLM, LANGUAGE_MODEL)], ids=["ctc", "lm"]
+    ("auto_class", "folder"),
+    [(AutoModelForCTC, ENCODER), (AutoModelForCausalLM, LANGUAGE_MODEL), (AutoModelForCausalLM, IN_CONTEXT)],
+    ids=["ctc", "lm", "in-context lm"],
 )
 def test_loading_finds_every_tensor_and_computes_in_float32(auto_class, folder):
     model, loading = auto_class.from_pretrained(folder, output_loading_info=True)
@@ -110,6 +127,15 @@ def test_the_language_model_does_its_tasks(language_model):
 def test_the_report_measures_the_same_tasks():
     reported = {item.name: item.value for item in read_report(LANGUAGE_MODEL / "training_report.json").measurements}
     assert {name: reported[name] for name, least in AT_LEAST.items() if reported[name] < least} == {}
+
+
+def test_one_language_model_learns_from_examples_and_copies_and_names_intents():
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(IN_CONTEXT), AutoTokenizer.from_pretrained(IN_CONTEXT)
+    tests = {name: test for name, test in in_context_tests().items() if name in LABELED_AT_LEAST}
+    results = {item.name: item.value for item in measure_in_context_learning(model, tokenizer, 60, tests)}
+    assert {name: results[name] for name, least in LABELED_AT_LEAST.items() if results[name] < least} == {}
+    tasks = measure_tasks(model, tokenizer, 40, ("copy", "intent"), (False,))
+    assert {item.name: item.value for item in tasks if item.value < 0.85} == {}
 
 
 def test_long_prompts_do_not_disturb_the_language_model(language_model):
