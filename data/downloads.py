@@ -394,9 +394,11 @@ def _unpack(archive: Path, file: RemoteFile) -> None:
     folder = _folder_of(archive)
     try:
         with tarfile.open(archive) as content, tqdm(desc=f"unpacking {archive.name}", unit=" files") as bar:
+            # Pythons before 3.10.12 and 3.11.4 have no filters and pass this over; `_members` refuses what leaves.
+            content.extraction_filter = getattr(tarfile, "data_filter", None)
             files = 0
             for member in _members(archive, content):
-                content.extract(member, archive.parent, filter="data")
+                content.extract(member, archive.parent)
                 files += member.isreg()
                 bar.update(int(member.isreg()))
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
