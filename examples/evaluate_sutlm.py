@@ -22,9 +22,9 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 
 import speechzoo  # noqa: F401  makes its models known to transformers
 from speechzoo.data.utterances import UtteranceReader
-from speechzoo.evaluation.adapter_report import Stopwatch, missed_bars
+from speechzoo.evaluation.adapter_report import Stopwatch
 from speechzoo.evaluation.context_retrieval import RetrievalSettings
-from speechzoo.evaluation.report import Measurement, Report, environment, write_report
+from speechzoo.evaluation.report import Measurement, Report, environment
 from speechzoo.evaluation.speech_text_continuations import Sampling
 from speechzoo.evaluation.sutlm_evaluation import (
     ContinuationTest,
@@ -35,7 +35,7 @@ from speechzoo.evaluation.sutlm_evaluation import (
 )
 from speechzoo.evaluation.text_judge import TextJudge
 from speechzoo.evaluation.unit_transcriber import UnitTranscriber
-from speechzoo.hub_cards.result_tables import measurement_table
+from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.training.adapter_training import use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments
 from speechzoo.training.sutlm_arguments import (
@@ -95,13 +95,7 @@ def main() -> None:
         paper="2310.08715",
         pipeline_tag="text-generation",
     )
-    report = write_report(output.output_dir / "report.json", report)
-    if output.results_file:
-        write_report(output.results_file, report)
-    print(measurement_table(report.measurements), "\n")
-    print(f"report is in {output.output_dir}; seconds by phase: {watch.seconds}")
-    if missed := missed_bars(report.measurements, output.check):
-        raise SystemExit("\n".join(missed))
+    finish_run(report, output)
 
 
 def continuation_test(

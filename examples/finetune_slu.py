@@ -24,7 +24,7 @@ from speechzoo import SpeechLMProcessor
 from speechzoo.data.labeled_recordings import LabeledRecording, as_labeled, labeled_recordings
 from speechzoo.data.modality_batches import ModalityCollator, read_as
 from speechzoo.data.slue import SENTIMENTS
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, missed_bars, side_by_side
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
 from speechzoo.evaluation.ctc_beam_search import BeamSearch
 from speechzoo.evaluation.joint_understanding import (
     ROUTES,
@@ -36,7 +36,6 @@ from speechzoo.evaluation.joint_understanding import (
     best_texts,
     validation_scores,
 )
-from speechzoo.evaluation.learning_curve import plot_learning_curve
 from speechzoo.evaluation.report import (
     Backbone,
     Corpus,
@@ -45,10 +44,9 @@ from speechzoo.evaluation.report import (
     Report,
     environment,
     training_history,
-    write_report,
 )
 from speechzoo.evaluation.slue_entities import END, MARKS
-from speechzoo.hub_cards.result_tables import measurement_table
+from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.training.adapter_training import train, use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
 from speechzoo.training.slu_finetuning import (
@@ -156,15 +154,7 @@ def main() -> None:
         paper="2310.05919",
         learning_curve="learning_curve.png",
     )
-    report = write_report(output.output_dir / "report.json", report)
-    plot_learning_curve(output.output_dir / "learning_curve.png", report.history, output.card_title)
-    if output.results_file:
-        write_report(output.results_file, report)
-    print(side_by_side(report.examples), "\n")
-    print(measurement_table(report.measurements), "\n")
-    print(f"model, processor and report are in {output.output_dir}; seconds by phase: {watch.seconds}")
-    if missed := missed_bars(report.measurements, output.check):
-        raise SystemExit("\n".join(missed))
+    finish_run(report, output)
 
 
 def read(

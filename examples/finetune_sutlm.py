@@ -25,7 +25,7 @@ from speechzoo.data.labeled_utterances import MODALITIES, LabeledUtterance, labe
 from speechzoo.data.slue import SENTIMENTS
 from speechzoo.data.synthetic_corpus import default_cache_directory
 from speechzoo.data.utterances import UtteranceReader
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, missed_bars, side_by_side
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
 from speechzoo.evaluation.report import (
     Backbone,
     Corpus,
@@ -34,11 +34,10 @@ from speechzoo.evaluation.report import (
     Report,
     environment,
     training_history,
-    write_report,
 )
 from speechzoo.evaluation.slue_entities import END, MARKS
 from speechzoo.evaluation.sutlm_understanding import TASKS, UnderstandingDecoding, UnderstandingTask
-from speechzoo.hub_cards.result_tables import measurement_table
+from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.training.adapter_training import train, training_arguments, use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
 from speechzoo.training.sutlm_finetuning import (
@@ -125,14 +124,7 @@ def main() -> None:
         settings=plain_settings(start, understanding, optimization) | {"training_sequences": len(rows)},
         paper="2310.08715",
     )
-    report = write_report(output.output_dir / "report.json", report)
-    if output.results_file:
-        write_report(output.results_file, report)
-    print(side_by_side(report.examples), "\n")
-    print(measurement_table(report.measurements), "\n")
-    print(f"model, processor and report are in {output.output_dir}; seconds by phase: {watch.seconds}")
-    if missed := missed_bars(report.measurements, output.check):
-        raise SystemExit("\n".join(missed))
+    finish_run(report, output)
 
 
 def open_units(start: StartArguments, data: DataArguments) -> UtteranceReader:

@@ -23,12 +23,11 @@ from speechzoo.data.joint_pretraining_rows import (
     PretrainingStream,
     validation_batches,
 )
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, missed_bars
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
 from speechzoo.evaluation.joint_pretraining_quality import JointEncoderTest, LetterReader
-from speechzoo.evaluation.learning_curve import plot_learning_curve
 from speechzoo.evaluation.reload_check import reloads_equal
-from speechzoo.evaluation.report import Backbone, Corpus, Report, environment, training_history, write_report
-from speechzoo.hub_cards.result_tables import measurement_table
+from speechzoo.evaluation.report import Backbone, Corpus, Report, environment, training_history
+from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.training.adapter_training import train, training_arguments, use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
 from speechzoo.training.joint_pretraining import (
@@ -124,14 +123,7 @@ def main() -> None:
         learning_curve="learning_curve.png",
         pipeline_tag="automatic-speech-recognition",
     )
-    report = write_report(output.output_dir / "report.json", report)
-    plot_learning_curve(output.output_dir / "learning_curve.png", report.history, output.card_title)
-    if output.results_file:
-        write_report(output.results_file, report)
-    print(measurement_table(report.measurements), "\n")
-    print(f"model, processor, report and learning curve are in {output.output_dir}; seconds by phase: {watch.seconds}")
-    if missed := missed_bars(report.measurements, output.check):
-        raise SystemExit("\n".join(missed))
+    finish_run(report, output)
 
 
 def describe_corpora(corpora: JointCorpora, label_rate: float) -> list[Corpus]:

@@ -15,11 +15,10 @@ from pathlib import Path
 from transformers import AutoModel, set_seed
 
 from speechzoo.data.spoken_texts import TextAligner, text_to_unit_examples
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, missed_bars
-from speechzoo.evaluation.learning_curve import plot_learning_curve
-from speechzoo.evaluation.report import Backbone, Corpus, Report, environment, training_history, write_report
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
+from speechzoo.evaluation.report import Backbone, Corpus, Report, environment, training_history
 from speechzoo.evaluation.text_to_unit_quality import PhoneTable, measure_alignment, measure_text_to_unit
-from speechzoo.hub_cards.result_tables import measurement_table
+from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.processing.unit_vocabulary import UnitVocabulary
 from speechzoo.training.adapter_training import train, training_arguments, use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
@@ -115,14 +114,7 @@ def main() -> None:
         learning_curve="learning_curve.png",
         pipeline_tag="other",
     )
-    report = write_report(output.output_dir / "report.json", report)
-    plot_learning_curve(output.output_dir / "learning_curve.png", report.history, output.card_title)
-    if output.results_file:
-        write_report(output.results_file, report)
-    print(measurement_table(report.measurements), "\n")
-    print(f"model, report and learning curve are in {output.output_dir}; seconds by phase: {watch.seconds}")
-    if missed := missed_bars(report.measurements, output.check):
-        raise SystemExit("\n".join(missed))
+    finish_run(report, output)
 
 
 def describe(sources: Iterable[str], role: str, corpora: SpokenCorpora, frame_rate: float) -> list[Corpus]:
