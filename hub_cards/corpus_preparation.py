@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from datasets import Dataset
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from ..data.corpora import CORPORA, load_corpus
 from ..data.corpus_builder import SpeechCorpus
@@ -21,6 +19,7 @@ from ..data.downloads import download_corpus
 from ..data.parquet_export import ExportedSplit, ExportSettings, export_lock, export_split, file_hashes
 from ..training.adapter_arguments import option
 from .dataset_card import ExportedCorpus, check_card_is_ours, write_dataset_card
+from .hub_upload import Destination, upload
 
 __all__ = ["ExportArguments", "PublishArguments", "SourceArguments", "prepare_corpus", "publish_dataset"]
 
@@ -83,8 +82,7 @@ def prepare_corpus(
         ValueError: there is no such corpus or split; it may not be redistributed and should be; its license or
             language is none of the Hub's; the repository is public and should not be; the output folder lies in the
             corpus, or has a `README.md` of somebody else.
-        OSError: the output folder cannot be written to, or the Hub does not answer or refuses; a `ConnectionError`
-            where there is no connection.
+        OSError: the output folder cannot be written to; a `PublishingError` where the Hub does not answer or refuses.
     """
     publish = publish or PublishArguments()
     _check_words(corpus, export, publish)
@@ -111,33 +109,16 @@ def prepare_corpus(
 def publish_dataset(folder: Path, repository: str, files: Sequence[str], private: bool = True) -> tuple[str, bool]:
     """Uploads the card and these files as one commit, which also removes shards of an earlier one.
 
-    What an interrupted upload brought to the Hub's store is not sent again: the client asks for each file first.
-
     Returns:
         The commit's URL, and whether the repository is private.
 
     Raises:
         ValueError: the repository is there, public, and should be private.
-        OSError: the Hub refuses; a `ConnectionError` where it cannot be reached.
+        PublishingError: the Hub refuses or cannot be reached.
     """
-    api = HfApi()
-    try:
-        api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-        is_private = bool(api.dataset_info(repository).private)
-        if private and not is_private:
-            raise ValueError(f"'{repository}' is there and public; make it private, or choose another name")
-        commit = api.upload_folder(
-            repo_id=repository,
-            repo_type="dataset",
-            folder_path=folder,
-            allow_patterns=["README.md", *files],
-            delete_patterns=["data/*.parquet"],
-            commit_message="Publish the corpus as Parquet with its card",
-        )
-    except HfHubHTTPError:
-        raise
-    except HTTPError as error:  # of the client's library, and no OSError
-        raise ConnectionError(f"no connection to the Hub ({error})") from error
+    message = "Publish the corpus as Parquet with its card"
+    to = Destination(repository, "dataset", private)
+    commit, is_private = upload(folder, to, message, only=["README.md", *files], stale=["data/*.parquet"])
     return str(commit.commit_url), is_private
 
 

@@ -1,0 +1,262 @@
+"""One commit to the Hub, or none: patient with a Hub that stumbles, silent about the token."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import CommitInfo, GitCommitInfo, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+__all__ = ["Destination", "Patience", "PublishingError", "upload"]
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+# Answers after which the same request may succeed: too slow, too many, and faults of the Hub itself.
+_PASSING_STATUS = {408, 429, 500, 502, 503, 504}
+_NETWORK_ERRORS = (HTTPError, RuntimeError, ConnectionError, json.JSONDecodeError)
+
+
+class PublishingError(OSError):
+    """The Hub could not be reached or refused; says what has become of the repository."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often something is tried, and the seconds between tries, which double up to `longest_wait`."""
+
+    attempts: int = 5
+    first_wait: float = 1.0
+    longest_wait: float = 30.0
+
+    def waits(self) -> list[float]:
+        return [min(self.first_wait * 2**number, self.longest_wait) for number in range(self.attempts - 1)]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a commit goes.
+
+    Args:
+        repository: Hub id.
+        kind: "model" or "dataset".
+        private: whether a new repository is so, and one that is there has to be; `None` makes a new one private and
+            takes one that is there as it is.
+        tag: name for the commit.
+        revision: branch, which is made where it is not there; `main` when left out.
+        create_pr: opens a pull request instead.
+        token: of the Hub; the one that was logged in with when left out.
+    """
+
+    repository: str
+    kind: str = "model"
+    private: bool | None = True
+    tag: str | None = None
+    revision: str | None = None
+    create_pr: bool = False
+    token: str | bool | None = field(default=None, repr=False)
+    patience: Patience = Patience()
+
+    @property
+    def api(self) -> HfApi:
+        return HfApi(token=self.token)
+
+
+def upload(
+    folder: Path,
+    to: Destination,
+    message: str,
+    description: str | None = None,
+    only: Sequence[str] | None = None,
+    stale: Sequence[str] = (),
+) -> tuple[CommitInfo, bool]:
+    """Uploads a folder as one commit.
+
+    What cannot be sent is sent again, with longer and longer waits. Large files that the Hub's store already has, from
+    an earlier attempt or an interrupted run, are not sent again, and a commit whose answer was lost is not made twice.
+    Where it fails for good, the branches of the repository are as they were, and a repository or branch that was made
+    for it is removed.
+
+    Args:
+        folder: its files go, at any depth.
+        message, description: of the commit.
+        only: patterns of the files that go; all when left out.
+        stale: patterns of files there that go unless they are in `folder`.
+
+    Returns:
+        The commit, and whether the repository is private.
+
+    Raises:
+        ValueError: the repository is there, public, and should be private; or the tag is taken.
+        PublishingError: the Hub refuses or cannot be reached. The token is in no error.
+    """
+    with _token_kept_secret(to.token), _told(to):
+        made = _prepare(to)
+        try:
+            made.branch = _make_branch(to, made)
+            commit = _persistently(
+                to,
+                lambda: to.api.upload_folder(
+                    repo_id=to.repository,
+                    repo_type=to.kind,
+                    folder_path=folder,
+                    commit_message=message,
+                    commit_description=description,
+                    revision=to.revision,
+                    create_pr=to.create_pr,
+                    allow_patterns=None if only is None else list(only),
+                    delete_patterns=list(stale),
+                ),
+            )
+        except Exception as error:
+            _take_back(to, made, error)
+            raise
+        if to.tag:
+            _set_tag(to, str(commit.oid))
+        return commit, made.private
+
+
+# ---- the repository ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Made:
+    """What an upload found and made before it."""
+
+    repository: bool
+    private: bool
+    branches: list[str] = field(default_factory=list)  # that were there
+    branch: bool = False
+
+
+def _prepare(to: Destination) -> _Made:
+    """Makes the repository where it is missing. Raises `ValueError` for one that is public, or has the tag."""
+    try:
+        info = _persistently(to, lambda: to.api.repo_info(to.repository, repo_type=to.kind))
+    except RepositoryNotFoundError:
+        private = to.private is not False
+        _persistently(to, lambda: to.api.create_repo(to.repository, repo_type=to.kind, private=private, exist_ok=True))
+        return _Made(True, private)
+    if to.private and not info.private:
+        raise ValueError(f"'{to.repository}' is there and public; make it private, or choose another name")
+    references = _persistently(to, lambda: to.api.list_repo_refs(to.repository, repo_type=to.kind))
+    if to.tag in [tag.name for tag in references.tags]:
+        raise ValueError(f"'{to.repository}' has a tag '{to.tag}' already; choose another, or delete it there")
+    return _Made(False, bool(info.private), [branch.name for branch in references.branches])
+
+
+def _make_branch(to: Destination, made: _Made) -> bool:
+    if to.revision is None or to.revision in ("main", *made.branches) or to.revision.startswith("refs/"):
+        return False
+    branch = to.revision
+    _persistently(to, lambda: to.api.create_branch(to.repository, branch=branch, repo_type=to.kind, exist_ok=True))
+    return True
+
+
+def _take_back(to: Destination, made: _Made, error: Exception) -> None:
+    """Removes the repository or branch that was made for an upload that failed; adds what could not be."""
+    try:
+        if made.repository and len(_persistently(to, lambda: _commits(to))) <= 1:
+            _persistently(to, lambda: to.api.delete_repo(to.repository, repo_type=to.kind, missing_ok=True))
+        elif made.branch:
+            _persistently(to, lambda: to.api.delete_branch(to.repository, branch=str(to.revision), repo_type=to.kind))
+    except _NETWORK_ERRORS:
+        error.args = (f"{error}; what was made for it, an empty repository or branch, could not be removed again",)
+
+
+def _commits(to: Destination) -> list[GitCommitInfo]:
+    return to.api.list_repo_commits(to.repository, repo_type=to.kind, revision=to.revision)
+
+
+def _set_tag(to: Destination, commit: str) -> None:
+    tag = str(to.tag)
+    try:
+        _persistently(
+            to,
+            lambda: to.api.create_tag(to.repository, tag=tag, revision=commit, repo_type=to.kind, exist_ok=True),
+        )
+    except _NETWORK_ERRORS as error:
+        raise PublishingError(f"commit {commit} is in '{to.repository}', but not its tag '{tag}': {error}") from error
+
+
+# ---- patience ----------------------------------------------------------------------------------------------------
+
+
+def _persistently(to: Destination, action: Callable[[], Result]) -> Result:
+    """The result of an action that is repeated while its failures may pass."""
+    for number, wait in enumerate(to.patience.waits(), start=2):
+        try:
+            return action()
+        except _NETWORK_ERRORS as error:
+            if not _may_pass(error):
+                raise
+            wait = max(wait, _asked_wait(error))
+            attempt = f"attempt {number} of {to.patience.attempts} in {wait:g} s"
+            logger.warning("'%s': %s; %s", to.repository, _without(_secret(to.token), _line(error)), attempt)
+            time.sleep(wait)
+    return action()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may succeed.
+
+    The client calls every failure of the large-file store a `RuntimeError`: bytes may have been damaged on the way, or
+    a link have expired, and a new attempt gets a new link.
+    """
+    if isinstance(error, HfHubHTTPError):
+        return error.response is not None and error.response.status_code in _PASSING_STATUS
+    return not isinstance(error, OfflineModeIsEnabled)
+
+
+def _asked_wait(error: Exception) -> float:
+    """Seconds that the Hub asks for."""
+    asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+    return float(asked) if asked.isdigit() else 0.0
+
+
+# ---- errors ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _told(to: Destination) -> Iterator[None]:
+    """Failures of the network and of the Hub as `PublishingError`."""
+    try:
+        yield
+    except PublishingError:
+        raise
+    except _NETWORK_ERRORS as error:
+        raise PublishingError(f"nothing was published to '{to.repository}': {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """An error and what it came from, in one line."""
+    told = " ".join(str(error).split()) or type(error).__name__
+    return f"{told} ({_line(error.__cause__)})" if isinstance(error, RuntimeError) and error.__cause__ else told
+
+
+@contextmanager
+def _token_kept_secret(token: str | bool | None) -> Iterator[None]:
+    """An error that would show the token is raised without it and without what it came from, which shows it too."""
+    secret = _secret(token)
+    try:
+        yield
+    except Exception as error:
+        if secret and secret in "".join(traceback.format_exception(error)):
+            raise PublishingError(_without(secret, str(error))) from None
+        raise
+
+
+def _secret(token: str | bool | None) -> str:
+    return (token if isinstance(token, str) else get_token() or "").strip()
+
+
+def _without(secret: str, text: str) -> str:
+    return text.replace(secret, "<token>") if secret else text
