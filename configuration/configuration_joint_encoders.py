@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from transformers import PreTrainedConfig
 
+from .answer_forms import answer_forms
 from .strict_keys import refuse_unknown_keys
 
 # Released sizes, and one for tests and demonstrations.
@@ -100,6 +101,10 @@ class JointEncoderConfig(PreTrainedConfig):
         originals, above it for models that train shortly.
     mask_text (`bool`): whether the units of a text are masked too.
 
+    > What its answers mean
+
+    answers (`dict[str, dict]`, *optional*): task -> the form of what a fine-tuned model says, see `answer_forms`.
+
     Raises `ValueError` for unknown keys and for values that contradict each other.
     """
 
@@ -180,6 +185,8 @@ class JointEncoderConfig(PreTrainedConfig):
     heard_weight: float = 0.0
     mask_text: bool = True
 
+    answers: dict[str, Any] | None = None
+
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
 
@@ -218,6 +225,7 @@ class JointEncoderConfig(PreTrainedConfig):
         return reach
 
     def _check_values(self) -> None:
+        answer_forms(self.answers)
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
             raise ValueError("conv_dim, conv_kernel and conv_stride differ in length; give one entry a convolution")
         for name in ("num_attention_heads", "unit_attention_heads"):

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .answer_forms import answer_forms
 from .strict_keys import backbone_architecture, refuse_unknown_keys
 
 ENCODINGS = ("clip", "window")
@@ -58,6 +59,10 @@ class SpeechTextCompositeConfig(PreTrainedConfig):
         Its linear layers in LLM.int8 or in 4-bit NormalFloat with double quantization, by bitsandbytes; its embeddings
         and everything else stay as they are.
 
+    > What its answers mean
+
+    answers (`dict[str, dict]`, *optional*): task -> the form of what the model writes, see `answer_forms`.
+
     > How text and speech meet
 
     audio_token_id (`int`): id of the placeholder that stands for one speech embedding. It may lie outside the
@@ -95,6 +100,8 @@ class SpeechTextCompositeConfig(PreTrainedConfig):
 
     quantization: Literal["8bit", "4bit"] | None = None
 
+    answers: dict[str, Any] | None = None
+
     audio_token_id: int = 3
     linear_head: bool = False
 
@@ -129,6 +136,7 @@ class SpeechTextCompositeConfig(PreTrainedConfig):
         return any(pattern.startswith(part) for pattern in patterns or ())
 
     def _check_values(self) -> None:
+        answer_forms(self.answers)
         if self.encoding not in ENCODINGS:
             raise ValueError(f"encoding is '{self.encoding}'; choose one of {', '.join(ENCODINGS)}")
         for pattern in self.lora_modules or ():

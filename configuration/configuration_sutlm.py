@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from transformers import AutoConfig, GPT2Config, PreTrainedConfig
 
+from .answer_forms import answer_forms
 from .strict_keys import backbone_architecture, refuse_unknown_keys
 
 # Layers, width and heads. The paper has the 350M model alone, whose shape is our reading: that of GPT-3 medium. The
@@ -46,6 +47,10 @@ class SUTLMConfig(PreTrainedConfig):
 
     num_labels (`int`, defaults to 2), classifier_dropout (`float`, defaults to 0.2).
 
+    > What its answers mean
+
+    answers (`dict[str, dict]`, *optional*): task -> the form of what a fine-tuned model says, see `answer_forms`.
+
     Raises `ValueError` for unknown keys and for tokens that lie outside the vocabulary or mean two things.
     """
 
@@ -73,6 +78,9 @@ class SUTLMConfig(PreTrainedConfig):
     trained_rows: Literal["all", "units"] = "all"
 
     classifier_dropout: float = 0.2
+
+    answers: dict[str, Any] | None = None
+
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -81,6 +89,7 @@ class SUTLMConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self._agree_with_text_config()
         self._check_tokens()
+        answer_forms(self.answers)
 
     @classmethod
     def preset(

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 # What transformers itself writes into a config.json beside the fields of the class.
 _WRITTEN_BY_TRANSFORMERS = {
@@ -27,7 +28,13 @@ _WRITTEN_BY_TRANSFORMERS = {
 
 
 def refuse_unknown_keys(config: PreTrainedConfig, keys: dict[str, Any]) -> None:
-    """Raises `ValueError` for a key that is neither a field of `config` nor transformers' own; names the nearest."""
+    """Raises `ValueError` for a key that is neither a field of `config` nor transformers' own; names the nearest.
+
+    Takes `custom_pipelines` out of `keys` unless the class is a checkpoint's own code: where the package is, its
+    pipelines are registered, and transformers would ask to trust the checkpoint's.
+    """
+    if not type(config).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+        keys.pop("custom_pipelines", None)
     known = {field.name for field in fields(config)}
     for key in keys:
         if not key.startswith("_") and key not in known | _WRITTEN_BY_TRANSFORMERS:

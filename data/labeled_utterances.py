@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, takewhile
 from typing import get_args
 
 from datasets import Dataset
 
 from ..modeling.modality_generation import Glue, Modality
 from ..processing.processing_sutlm import SUTLMProcessor
+from ..processing.sutlm_answers import question_sequence, written_answer
 from .corpora import load_corpus
 from .speech_text_mixing import Utterance
 
@@ -71,28 +71,12 @@ def question_tokens(
     processor: SUTLMProcessor, utterance: LabeledUtterance, modality: InputModality, glue: Glue = "start"
 ) -> list[int]:
     """What a language model reads before it writes the answer, the sign that the answer begins with included."""
-    return processor.sequence([utterance.read_as(modality), ("text", "")], alternating=glue == "switch")
+    return question_sequence(processor, utterance.read_as(modality), glue)
 
 
 def answer_tokens(processor: SUTLMProcessor, utterance: LabeledUtterance) -> list[int]:
     """What it is to write, the end included."""
     return [*processor.text_tokens(utterance.answer), processor.eos_token_id]
-
-
-def written_answer(processor: SUTLMProcessor, tokens: Sequence[int]) -> str:
-    """The words of an answer's tokens up to the end of the sequence, between single spaces.
-
-    Words that were added to the vocabulary behind the unit pieces stand alone, whatever the text tokenizer does with
-    the spaces around them.
-    """
-    kept = takewhile(lambda token: token != processor.eos_token_id, tokens)
-    words: list[str] = []
-    for is_added, run in groupby(kept, lambda token: token >= processor.unit_token_range.stop):
-        if is_added:
-            words += processor.tokenizer.convert_ids_to_tokens(list(run))
-        else:
-            words += [word for kind, text in processor.spans(run) if kind == "text" for word in text.split()]
-    return " ".join(words)
 
 
 def load_labels(source: str, column: str) -> Dataset:

@@ -6,11 +6,13 @@ prompts, B of them read together, N continuations, R rows (each a prompt and a c
 a prompt, C tokens of the longest continuation, D width, V vocabulary.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..modeling.modeling_sutlm import SUTLMForCausalLM
+if TYPE_CHECKING:
+    from ..modeling.modeling_sutlm import SUTLMForCausalLM
 
 Floats = npt.NDArray[np.float64]
 # Of which prompt each row is [R] and the tokens of its continuation [R, C] -> log P of these tokens [R, C].
@@ -158,7 +161,8 @@ class ContinuationScorer:
             raise ValueError("a prompt or a continuation has no tokens; leave it out")
         needed = [range(len(continuations))] * len(prompts) if needed is None else needed
         scores = np.full((len(continuations), len(prompts)), np.nan)
-        for group in tqdm(list(_groups(prompts, needed, self.rows)), desc="scoring", unit="group", leave=False):
+        groups = list(_groups(prompts, needed, self.rows))
+        for group in tqdm(groups, desc="scoring", unit="group", leave=False, disable=len(groups) == 1):
             reader = self._reader(self._stacked([prompts[number] for number in group]), beginning)
             for owners, numbers in _batches(group, continuations, needed, self.rows):
                 found = self._sums(reader, owners, [continuations[number] for number in numbers])

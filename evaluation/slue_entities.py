@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from ..data.tables import shown
+from ..processing.entity_marks import marked_spans, unmarked
 from .word_error_rate import normalize_slue
 
 Entity: TypeAlias = tuple[str, str]  # tag, phrase
@@ -33,7 +34,6 @@ MARKS: Mapping[str, str] = {
     "WORK_OF_ART": "?",
 }
 END = "]"
-_TAG_OF_MARK = {mark: tag for tag, mark in MARKS.items()}
 # Raw tags that are absent here are dropped.
 COMBINED: Mapping[str, str] = {
     **dict.fromkeys(("DATE", "TIME"), "WHEN"),
@@ -44,28 +44,14 @@ COMBINED: Mapping[str, str] = {
 
 
 def parse_tagged(tagged: str) -> list[Entity]:
-    """The entities of a text with marks, in order.
-
-    A mark inside an open entity discards what was open; an entity never closed, or closed empty, is dropped; a closing
-    mark with nothing open is passed over.
-    """
-    entities: list[Entity] = []
-    tag, words = "", list[str]()
-    for word in tagged.split():
-        if word in _TAG_OF_MARK:
-            tag, words = _TAG_OF_MARK[word], []
-        elif word != END:
-            words.append(word)
-        else:
-            if tag and words:
-                entities.append((tag, " ".join(words)))
-            tag, words = "", []
-    return entities
+    """The entities of a text with marks, in order, by the rules of `marked_spans`."""
+    words = tagged.split()
+    return [(tag, " ".join(words[place] for place in places)) for tag, places in marked_spans(words, MARKS, END)]
 
 
 def tagged_words(tagged: str) -> str:
     """A text with marks without them: what a recognizer heard, for its word error rate."""
-    return " ".join(word for word in tagged.split() if word not in _TAG_OF_MARK and word != END)
+    return " ".join(unmarked(tagged.split(), MARKS, END))
 
 
 def write_tagged(text: str, entities: Sequence[Entity]) -> str:

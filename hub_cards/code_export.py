@@ -8,7 +8,6 @@ AutoModel.from_pretrained(folder)       # after `import speechzoo`, whose classe
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import json
 import shutil
 import tempfile
@@ -18,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig
-from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NAME
 
+from ..modeling.auto_classes import AutoModelAsSaved, auto_model_classes, saved_by
 from .code_closure import CodeExportError, check_flat, close_over
 
 __all__ = ["CodeExport", "export_code", "registered_classes"]
@@ -69,13 +68,14 @@ def export_code(folder: str | Path, pipelines: Mapping[str, type] | None = None)
     changes = _named_in(folder, classes)
     used = {name: classes[name] for names in changes.values() for name in names}
     closure = close_over({member.__module__ for member in [*used.values(), *pipelines.values()]})
-    custom_pipelines = {task: _pipeline_entry(task, member) for task, member in pipelines.items()}
+    heads = saved_by(classes["AutoConfig"], config.get("architectures"))
+    custom_pipelines = {task: _pipeline_entry(task, member, heads) for task, member in pipelines.items()}
     _write_modules(folder, closure.sources)
     for name, names in changes.items():
         _write_auto_map(folder / name, {auto: _reference(classes[auto]) for auto in names})
     if custom_pipelines:
         _change_json(folder / CONFIG_NAME, lambda values: values.update(custom_pipelines=custom_pipelines))
-    requirements, optional = _distributions(closure.requirements, closure.optional)
+    requirements, optional = distributions_of(closure.requirements, closure.optional)
     return CodeExport(
         [f"{name}.py" for name in closure.sources],
         {auto: _reference(member) for auto, member in used.items()},
@@ -87,15 +87,10 @@ def export_code(folder: str | Path, pipelines: Mapping[str, type] | None = None)
 
 def registered_classes(config_class: type[PreTrainedConfig]) -> dict[str, type]:
     """Auto class -> class that is registered for models of this configuration."""
-    autos: dict[str, Any] = {
-        name: member
-        for name, member in vars(modeling_auto).items()
-        if inspect.isclass(member) and issubclass(member, modeling_auto._BaseAutoModelClass)
-    }
-    mappings = {name: auto._model_mapping for name, auto in autos.items() if auto._model_mapping is not None}
-    mappings |= {"AutoProcessor": PROCESSOR_MAPPING, "AutoFeatureExtractor": FEATURE_EXTRACTOR_MAPPING}
+    mappings = {"AutoProcessor": PROCESSOR_MAPPING, "AutoFeatureExtractor": FEATURE_EXTRACTOR_MAPPING}
     found = {name: mapping.get(config_class, None) for name, mapping in mappings.items()}
-    return {"AutoConfig": config_class} | {name: member for name, member in found.items() if member is not None}
+    processing = {name: member for name, member in found.items() if member is not None}
+    return {"AutoConfig": config_class} | auto_model_classes(config_class) | processing
 
 
 def _config_class(config: dict[str, Any], folder: Path) -> type[PreTrainedConfig]:
@@ -156,8 +151,11 @@ def _write_auto_map(path: Path, auto_map: dict[str, str]) -> None:
     _change_json(path, change)
 
 
-def _pipeline_entry(task: str, member: type) -> dict[str, Any]:
-    """What `config.json` says of a pipeline, by what transformers knows of it."""
+def _pipeline_entry(task: str, member: type, heads: list[str]) -> dict[str, Any]:
+    """What `config.json` says of a pipeline, by what transformers knows of it.
+
+    heads: the Auto classes that give the class of this checkpoint, for a pipeline that takes several.
+    """
     known = PIPELINE_REGISTRY.supported_tasks.get(task)
     if known is None or known["impl"] is not member:
         raise CodeExportError(
@@ -165,7 +163,8 @@ def _pipeline_entry(task: str, member: type) -> dict[str, Any]:
             f"PIPELINE_REGISTRY.register_pipeline"
         )
     kind = {"type": known["type"]} if "type" in known else {}
-    return {"impl": _reference(member), "pt": [auto.__name__ for auto in known["pt"]], **kind}
+    autos = heads if AutoModelAsSaved in known["pt"] else [auto.__name__ for auto in known["pt"]]
+    return {"impl": _reference(member), "pt": autos, **kind}
 
 
 def _reference(member: type) -> str:
@@ -173,7 +172,7 @@ def _reference(member: type) -> str:
     return f"{member.__module__.rpartition('.')[2]}.{member.__name__}"
 
 
-def _distributions(*several: list[str]) -> list[list[str]]:
+def distributions_of(*several: list[str]) -> list[list[str]]:
     """What is installed to have these libraries, for each list of them."""
     known = importlib.metadata.packages_distributions()
     return [sorted({known.get(name, [name])[0] for name in libraries}) for libraries in several]

@@ -154,19 +154,26 @@ class SpeechTextAdapterProcessor(ProcessorMixin, SpeechInputs):
         """
         if task not in self.prompts:
             raise ValueError(f"there is no prompt '{task}'; this processor has {', '.join(sorted(self.prompts))}")
-        texts = [text.replace(CONTEXT_MARK, context) for text in self.prompts[task].split(AUDIO_MARK)]
-        if len(texts) - 1 != len(clips):
-            raise ValueError(f"prompt '{task}' takes {len(texts) - 1} clips, {len(clips)} were given")
-        content: list[dict[str, Any]] = []
-        for text, clip in zip(texts, [*clips, None], strict=True):
-            content += [{"type": "text", "text": text}] if text else []
-            content += [] if clip is None else [{"type": "audio", "audio": clip}]
-        return [{"role": "user", "content": content}]
+        wanted = self.prompts[task].count(AUDIO_MARK)
+        if wanted != len(clips):
+            raise ValueError(f"prompt '{task}' takes {wanted} clips, {len(clips)} were given")
+        return _messages(self.prompts[task], clips, context)
 
     def prompt(self, task: str, context: str = "") -> str:
         """The text of a named prompt as the LLM reads it, with one placeholder for each clip."""
         clips = [""] * self.prompts.get(task, "").count(AUDIO_MARK)
         return super().apply_chat_template(self.messages(task, *clips, context=context), add_generation_prompt=True)
+
+    def instruction(self, text: str, context: str = "") -> str:
+        """The same of an instruction without a name; the speech comes behind it unless `{audio}` says where.
+
+        Raises `ValueError` for more than one `{audio}`.
+        """
+        marks = text.count(AUDIO_MARK)
+        if marks > 1:
+            raise ValueError(f"the instruction holds {marks} {AUDIO_MARK}; write one, where the clip goes")
+        text = text if marks else f"{text.rstrip()} {AUDIO_MARK}".lstrip()
+        return super().apply_chat_template(_messages(text, [""], context), add_generation_prompt=True)
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; audio may be anything that `load_audio` takes, and faults in it are named by it."""
@@ -270,6 +277,16 @@ class SpeechTextAdapterProcessor(ProcessorMixin, SpeechInputs):
 def _pin(source: str, revision: str | None) -> dict[str, Any]:
     """A folder's revision is a fingerprint, which loading functions would not understand."""
     return {} if os.path.isdir(source) else {"revision": revision}
+
+
+def _messages(template: str, clips: Sequence[Any], context: str) -> list[dict[str, Any]]:
+    """The conversation of a prompt's text, whose `{audio}` are as many as the clips."""
+    texts = [text.replace(CONTEXT_MARK, context) for text in template.split(AUDIO_MARK)]
+    content: list[dict[str, Any]] = []
+    for text, clip in zip(texts, [*clips, None], strict=True):
+        content += [{"type": "text", "text": text}] if text else []
+        content += [] if clip is None else [{"type": "audio", "audio": clip}]
+    return [{"role": "user", "content": content}]
 
 
 def _prepare_tokenizer(tokenizer: Any, audio_token: str, padding_side: str) -> None:

@@ -1,6 +1,6 @@
 """speechzoo: a model zoo of joint speech-text language models, native to the Hugging Face Hub.
 
-Importing it registers every model with transformers' Auto classes; nothing is downloaded.
+Importing it registers every model with transformers' Auto classes and the pipelines for speech; nothing is downloaded.
 """
 
 from transformers import (
@@ -42,6 +42,7 @@ from .modeling.modeling_speechut import (
 )
 from .modeling.modeling_sutlm import SUTLMForCausalLM, SUTLMForSequenceClassification, SUTLMModel
 from .modeling.modeling_text_to_unit import TextToUnitModel
+from .pipelines.pipeline_tasks import register_pipelines
 from .processing.feature_extraction_speechlm import SpeechLMFeatureExtractor
 from .processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from .processing.processing_speech_units import SpeechUnitProcessor
@@ -93,6 +94,8 @@ AutoModelForAudioClassification.register(SpeechUTConfig, SpeechUTForSequenceClas
 AutoModelForSpeechSeq2Seq.register(SpeechUTConfig, SpeechUTForConditionalGeneration, exist_ok=True)
 AutoFeatureExtractor.register(SpeechUTConfig, SpeechLMFeatureExtractor, exist_ok=True)
 AutoProcessor.register(SpeechUTConfig, SpeechLMProcessor, exist_ok=True)
+
+register_pipelines()
 
 __all__ = [
     "SUTLMConfig",

@@ -1,0 +1,100 @@
+"""Speech and an instruction to what a language model answers.
+
+    pipe = pipeline("speech-instruction", model="org/name")
+    pipe("clip.wav", instruction="Translate to German: {audio}")
+    {"text": "guten Morgen", "score": 0.83}
+
+Shapes: S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedConfig
+
+from ..configuration.answer_forms import AnswerForm
+from .clip_pieces import Clip, Piece
+from .prompted_answers import PromptedAnswers
+from .speech_pipeline import SpeechPipeline
+from .whole_clips import answer_clips
+
+
+class SpeechInstructionPipeline(SpeechPipeline):
+    """Answers to instructions about clips, by a speech-text adapter or Seal.
+
+    Inputs and long clips: see `SpeechPipeline`. A row may bring its own `instruction` beside its `audio`.
+
+    A call takes, beside what every pipeline here takes:
+
+        instruction: any text; the speech stands where `{audio}` is, and behind the text where it is not.
+        prompt: name of a prompt of the processor, in place of an instruction. Where there is neither, it is the
+            processor's only prompt.
+        labels: answer with one of these texts.
+        context: a text in place of `{context}`.
+        options of `generate`, `streamer` among them; greedy unless they say otherwise.
+
+    Returns for each clip a dictionary with `text` and `score`, the geometric mean of the probabilities of its tokens;
+    with labels `label`, `score` and `scores`, which sum to 1. `chunks` as in `SpeechUnderstandingPipeline`.
+    """
+
+    refusal = "takes no instructions; take a speech-text adapter or Seal"
+
+    def __init__(self, model: Any, processor: Any = None, **kwargs: Any) -> None:
+        super().__init__(model, processor, **kwargs)
+        self.prompted = PromptedAnswers(self.model, self.processor)
+
+    @classmethod
+    def takes(cls, config: PreTrainedConfig, architecture: str) -> bool:
+        return architecture in (
+            "SpeechTextAdapterForConditionalGeneration",
+            "SealProjectorForConditionalGeneration",
+        )
+
+    @property
+    def wanted_rate(self) -> int:
+        return self.processor.sampling_rate
+
+    @property
+    def longest(self) -> float | None:
+        return self.processor.max_audio_seconds
+
+    def prepare(self, samples: np.ndarray, name: str) -> np.ndarray:
+        return self.processor.load(samples, name=name)
+
+    def answers(
+        self,
+        clips: Sequence[Clip],
+        instruction: str | None = None,
+        prompt: str | None = None,
+        labels: Sequence[str] | None = None,
+        context: str = "",
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        form = AnswerForm(labels=tuple(labels or ()))
+        texts = [self._prompt(clip.source.row.get("instruction", instruction), prompt, context) for clip in clips]
+        found: dict[int, dict[str, Any]] = {}
+        for text in dict.fromkeys(texts):
+            places = [place for place, other in enumerate(texts) if other == text]
+
+            def ask(pieces: Sequence[Piece], text: str = text) -> list[dict[str, Any]]:
+                return self.prompted.ask(pieces, text, form, options)
+
+            found |= dict(zip(places, answer_clips([clips[place] for place in places], ask), strict=True))
+        return [found[place] for place in range(len(clips))]
+
+    def _prompt(self, instruction: str | None, name: str | None, context: str) -> str:
+        """What the model reads. Raises `ValueError` for both, and for neither where several prompts are known."""
+        if instruction is not None and name is not None:
+            raise ValueError("an instruction and the name of a prompt were given; give one of the two")
+        if instruction is not None:
+            return self.processor.instruction(instruction, context)
+        prompts = self.processor.prompts
+        if name is None and len(prompts) != 1:
+            raise ValueError(f"give an instruction, or one of this model's prompts: {', '.join(sorted(prompts))}")
+        return self.processor.prompt(next(iter(prompts)) if name is None else name, context)
+
+
+__all__ = ["SpeechInstructionPipeline"]

@@ -1,0 +1,122 @@
+"""Answers of a language model that hears: written after a prompt, or chosen among labels.
+
+Shapes: B prompts, T tokens, D width, N labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from ..configuration.answer_forms import AnswerForm
+from ..evaluation.continuation_scores import ContinuationScorer
+from .clip_pieces import Piece
+from .written_words import Written, log_probs_of_generated, written_tokens
+
+NEW_TOKENS = 256  # most of an answer, unless the caller says otherwise
+_LIMITS = ("max_new_tokens", "max_length", "generation_config")
+
+
+class PromptedAnswers:
+    """Asks a speech-text adapter or Seal about pieces of clips.
+
+    Args:
+        model, processor: the two that were trained together.
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model, processor
+        self.scorer = ContinuationScorer(model.model.language_model, model.get_input_embeddings())
+
+    def ask(
+        self, pieces: Sequence[Piece], prompt: str, form: AnswerForm, options: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The answer about each piece of speech.
+
+        Args:
+            prompt: as `processor.prompt` or `processor.instruction` gives it.
+            options: of `generate`.
+
+        Raises `ValueError` where prompt and answer are more than the language model has positions, and for options
+        where nothing is generated.
+        """
+        samples = [piece.content for piece in pieces]
+        batch = self.processor([prompt] * len(samples), samples, return_tensors="pt").to(self.model.device)
+        if form.labels:
+            if options:
+                raise ValueError(f"among labels nothing is generated, so that '{min(options)}' has no meaning")
+            return [class_result(form.labels, row) for row in self._label_probabilities(batch, form.labels)]
+        return [written.read(form) for written in self._write(batch, dict(options))]
+
+    def _label_probabilities(self, batch: Mapping[str, Any], labels: Sequence[str]) -> np.ndarray:
+        """[B, N]: how likely the model would write each label, and end there, if it wrote one of them."""
+        tokens = self._label_tokens(labels)
+        speech = {name: batch[name] for name in ("input_features", "input_features_mask")}
+        embeddings = self.model.model.merge(batch["input_ids"], None, **speech)  # [B, T, D]
+        prompts = [row[kept.bool()] for row, kept in zip(embeddings, batch["attention_mask"], strict=True)]
+        return softmax(self.scorer.scores(prompts, tokens), axis=0).T
+
+    def _label_tokens(self, labels: Sequence[str]) -> list[list[int]]:
+        """Tokens of each label, its end included. Raises `ValueError` where two are the same to the tokenizer."""
+        tokenizer = self.processor.tokenizer
+        tokens = tokenizer(list(labels), add_special_tokens=False)["input_ids"]
+        seen: dict[tuple[int, ...], str] = {}
+        for label, ids in zip(labels, tokens, strict=True):
+            if (other := seen.setdefault(tuple(ids), label)) != label or not ids:
+                same = f"the same as '{other}'" if ids else "nothing"
+                raise ValueError(f"the label '{label}' is {same} to this tokenizer; write it in other words")
+        return [[*ids, tokenizer.eos_token_id] for ids in tokens]
+
+    def _write(self, batch: Mapping[str, Any], options: dict[str, Any]) -> list[Written]:
+        tokenizer, config = self.processor.tokenizer, self.model.config
+        width = 1 if config.is_encoder_decoder else batch["input_ids"].shape[1]
+        positions = None if config.is_encoder_decoder else getattr(config.text_config, "max_position_embeddings", None)
+        options = greedy_unless_told(options, width, positions)
+        options.setdefault("pad_token_id", tokenizer.pad_token_id)
+        output = self.model.generate(**batch, **options, return_dict_in_generate=True, output_logits=True)
+        new = output.sequences[:, width:]
+        ends = {tokenizer.eos_token_id, *_several(self.model.generation_config.eos_token_id)}
+        log_probs = log_probs_of_generated(output, new).tolist()
+        return [written_tokens(*row, ends, self._text) for row in zip(new.tolist(), log_probs, strict=True)]
+
+    def _text(self, tokens: list[int]) -> str:
+        return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def greedy_unless_told(options: Mapping[str, Any], width: int, positions: int | None) -> dict[str, Any]:
+    """Options of `generate` for prompts of `width` tokens: greedy, and as many new tokens as fit, 256 at most.
+
+    Raises `ValueError` for several answers to a prompt, and where there is no room for an answer.
+    """
+    if options.get("num_return_sequences", 1) != 1:
+        raise ValueError("num_return_sequences gives several answers to a clip; ask several times instead")
+    room = NEW_TOKENS if positions is None else positions - width
+    wanted = options.get("max_new_tokens", 1)
+    if room < wanted:
+        raise ValueError(
+            f"a prompt of {width} tokens and {wanted} new ones are more than the model's {positions} positions; pass "
+            f"chunk_seconds for answers to parts of the clip, or ask for fewer max_new_tokens"
+        )
+    given = dict(options)
+    if "generation_config" not in given:
+        given.setdefault("do_sample", False)
+    if not given.keys() & set(_LIMITS):
+        given["max_new_tokens"] = min(NEW_TOKENS, room)
+    return given
+
+
+def class_result(labels: Sequence[str], probabilities: Sequence[float]) -> dict[str, Any]:
+    """The likeliest label, and all by their probability; of equal ones the first comes first."""
+    pairs = sorted(zip(labels, map(float, probabilities), strict=True), key=lambda pair: -pair[1])
+    label, score = pairs[0]
+    return {"label": label, "score": score, "scores": dict(pairs)}
+
+
+def _several(tokens: int | Sequence[int] | None) -> list[int]:
+    return [] if tokens is None else [tokens] if isinstance(tokens, int) else list(tokens)
+
+
+__all__ = ["NEW_TOKENS", "PromptedAnswers", "class_result", "greedy_unless_told"]
