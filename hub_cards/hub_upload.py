@@ -67,7 +67,8 @@ class Destination:
 
     @property
     def api(self) -> HfApi:
-        return HfApi(token=self.token)
+        # A line break at its end, as files have, would be an error that shows it.
+        return HfApi(token=self.token.strip() if isinstance(self.token, str) else self.token)
 
 
 def upload(
@@ -239,7 +240,10 @@ def _told(to: Destination) -> Iterator[None]:
 def _line(error: BaseException) -> str:
     """An error and what it came from, in one line."""
     told = " ".join(str(error).split()) or type(error).__name__
-    return f"{told} ({_line(error.__cause__)})" if isinstance(error, RuntimeError) and error.__cause__ else told
+    if isinstance(error, RuntimeError) and error.__cause__:
+        return f"{told} ({_line(error.__cause__)})"
+    is_answer = isinstance(error, HfHubHTTPError) or not isinstance(error, HTTPError)
+    return told if is_answer else f"no connection to the Hub ({told})"
 
 
 @contextmanager

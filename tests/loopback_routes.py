@@ -51,11 +51,16 @@ def create_repository(hub: LoopbackHub, request: Request) -> Reply:
     return Reply({"url": url, "name": name, "id": "0" * 24})
 
 
+def delete_repository(hub: LoopbackHub, request: Request) -> Reply:
+    asked = request.json()
+    name, kind = f"{asked.get('organization') or USER}/{asked['name']}", asked.get("type") or "model"
+    hub.repository(name, kind)
+    del hub.repositories[kind, name]
+    return Reply({})
+
+
 def repository_info(hub: LoopbackHub, request: Request, kind: str, name: str, revision: str = "main") -> Reply:
     repository = hub.repository(name, kind)
-    if request.method == "DELETE":
-        del hub.repositories[kind, name]
-        return Reply({})
     commit = repository.at(revision)
     card = front_matter(commit.tree["README.md"].data.decode()) if "README.md" in commit.tree else {}
     identity = {"_id": "0" * 24, "id": name, "modelId": name, "author": name.split("/")[0], "sha": commit.id}
@@ -172,8 +177,7 @@ def download(hub: LoopbackHub, request: Request, kind: str, name: str, revision:
     if path not in commit.tree:
         raise HubError(404, "EntryNotFound", f"Entry not found: {path}", **{"X-Repo-Commit": commit.id})
     file = commit.tree[path]
-    etag = file.sha256 if file.large else file.git_id
-    headers = {"X-Repo-Commit": commit.id, "ETag": f'"{etag}"', "Content-Type": "application/octet-stream"}
+    headers = {"X-Repo-Commit": commit.id, "ETag": f'"{file.etag}"', "Content-Type": "application/octet-stream"}
     if not (asked := re.match(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))):
         return Reply(file.data, 200, headers)
     first, last = int(asked[1]), int(asked[2] or len(file.data) - 1)
@@ -191,8 +195,8 @@ def plan_upload(hub: LoopbackHub, request: Request, kind: str, name: str, revisi
 
     def plan(path: str, size: int) -> dict[str, Any]:
         large = size > LARGE_FILE_BYTES and not path.endswith(TEXT_SUFFIXES)
-        present = tree[path].git_id if path in tree else None
-        return {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": present}
+        mode = {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+        return {**mode, "oid": tree[path].etag if path in tree else None}
 
     return Reply({"files": [plan(file["path"], file["size"]) for file in request.json()["files"]]})
 
@@ -253,6 +257,7 @@ ROUTES: list[tuple[str, Callable[..., Reply]]] = [
     (r"/api/whoami-v2", who_am_i),
     (r"/api/validate-yaml", validate_yaml),
     (r"/api/repos/create", create_repository),
+    (r"/api/repos/delete", delete_repository),
     (_API, repository_info),
     (_API + r"/revision/(?P<revision>[^/]+)", repository_info),
     (_API + r"/refs", list_references),

@@ -25,6 +25,11 @@ class StoredFile:
     def sha256(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
+    @property
+    def etag(self) -> str:
+        """What clients know the content by."""
+        return self.sha256 if self.large else self.git_id
+
 
 Tree = dict[str, StoredFile]
 
