@@ -132,12 +132,19 @@ class ContinuationScorer:
         model: is put into `eval()`.
         embed: tokens of any shape -> [..., D].
         share_caches, rows: as above.
+        progress: whether a line shows how far it is.
     """
 
     def __init__(
-        self, model: PreTrainedModel, embed: Callable[[Tensor], Tensor], share_caches: bool = True, rows: int = 64
+        self,
+        model: PreTrainedModel,
+        embed: Callable[[Tensor], Tensor],
+        share_caches: bool = True,
+        rows: int = 64,
+        progress: bool = True,
     ) -> None:
         self.model, self.embed, self.rows = model.eval(), embed, rows
+        self.progress = progress
         self.share_caches = share_caches and (model.config.is_encoder_decoder or _can_share(model))
         self.workspace = _Workspace()
 
@@ -162,7 +169,7 @@ class ContinuationScorer:
         needed = [range(len(continuations))] * len(prompts) if needed is None else needed
         scores = np.full((len(continuations), len(prompts)), np.nan)
         groups = list(_groups(prompts, needed, self.rows))
-        for group in tqdm(groups, desc="scoring", unit="group", leave=False, disable=len(groups) == 1):
+        for group in tqdm(groups, desc="scoring", unit="group", leave=False, disable=not self.progress):
             reader = self._reader(self._stacked([prompts[number] for number in group]), beginning)
             for owners, numbers in _batches(group, continuations, needed, self.rows):
                 found = self._sums(reader, owners, [continuations[number] for number in numbers])

@@ -35,8 +35,11 @@ class Result:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Bad input ends the program with one line on stderr and code 2."""
+def one_line_errors(command: str = "speechzoo score", less: str = "fewer --resamples") -> Iterator[None]:
+    """Bad input ends the program with one line on stderr and code 2.
+
+    less: what to ask for where there is not enough memory.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -44,10 +47,10 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except MemoryError:
-        print("speechzoo score: there is not enough memory; ask for fewer --resamples", file=sys.stderr)
+        print(f"{command}: there is not enough memory; ask for {less}", file=sys.stderr)
         raise typer.Exit(2) from None
     except (ValueError, OSError) as error:
-        print(f"speechzoo score: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 

@@ -29,7 +29,7 @@ class PromptedAnswers:
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
-        self.scorer = ContinuationScorer(model.model.language_model, model.get_input_embeddings())
+        self.scorer = ContinuationScorer(model.model.language_model, model.get_input_embeddings(), progress=False)
 
     def ask(
         self, pieces: Sequence[Piece], prompt: str, form: AnswerForm, options: Mapping[str, Any]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ class SpeechPipeline(Pipeline):
         postprocess_params: Mapping[str, Any],
     ) -> Iterator[dict[str, Any]]:
         """Batches of clips as they are: transformers would pad them by rules that not all processors agree with."""
-        clips = _Prepared(inputs, lambda given: self.preprocess(given, **preprocess_params))
+        clips = _Prepared(inputs, partial(self.preprocess, **preprocess_params))
         for batch in DataLoader(clips, batch_size=batch_size, num_workers=min(num_workers, 1), collate_fn=list):
             yield from self.forward(batch, **forward_params)
 

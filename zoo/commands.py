@@ -8,6 +8,7 @@ import typer
 from .evaluation.scoring_command import application as scoring
 from .hub_cards.original_conversion import CONFIGURATIONS, REPORT
 from .hub_cards.original_conversion import convert as convert_original
+from .pipelines.predict_command import predict
 
 application = typer.Typer(
     help="Joint speech-text language models: measure them, convert them.",
@@ -17,6 +18,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
 )
 application.add_typer(scoring, name="score")
+application.command()(predict)
 
 ModelType = Annotated[str, typer.Argument(metavar="MODEL", help=f"{' or '.join(CONFIGURATIONS)}.")]
 Original = Annotated[Path, typer.Argument(help="The original's .pt, or .safetensors with the original's names.")]
