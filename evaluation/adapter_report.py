@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, hf_hub_download, try_to_load_from_cache
+from transformers.utils import CONFIG_NAME
 
 from ..modeling.modeling_lora import is_lora
 from ..modeling.modeling_quantization import parameter_count
@@ -140,23 +141,47 @@ def describe_backbones(model: Any) -> list[Backbone]:
         source = str(getattr(config, f"{name}_model_id"))
         lora = f" with LoRA of rank {config.lora_rank}" if any(map(is_lora, part.state_dict())) else ""
         described.append(
-            Backbone(
+            describe_backbone(
                 role + lora,
-                Path(source).name if Path(source).is_dir() else source,
-                revision=getattr(config, f"{name}_model_revision"),
-                license=_stated_license(Path(source)),
+                source,
+                getattr(config, f"{name}_model_revision"),
                 parameters=parameter_count(part),
                 frozen=not any(parameter.requires_grad for parameter in part.parameters()),
-                on_hub=not Path(source).is_dir(),
             )
         )
     return described
 
 
-def _stated_license(folder: Path) -> str:
-    """What the card of a local model says; a Hub model's card is one click away."""
-    card = folder / "README.md"
+def describe_backbone(
+    role: str, source: str, revision: str | None = None, *, parameters: int | None = None, frozen: bool = True
+) -> Backbone:
+    """A pretrained model that was loaded: of a folder its name, of a Hub id the commit; and the license its card has.
+
+    Args:
+        role: what it is in the system.
+        source: folder or Hub id.
+        revision: as the user or the configuration has it; where not given, the commit in the cache.
+        parameters: how many numbers it has.
+        frozen: whether it stayed as it was.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return Backbone(role, folder.name, revision, _license(folder / "README.md"), parameters, frozen, on_hub=False)
+    cached = try_to_load_from_cache(source, CONFIG_NAME, revision=revision)
+    commit = Path(cached).parent.name if isinstance(cached, str) else revision
+    return Backbone(role, source, commit, _hub_license(source, commit), parameters, frozen)
+
+
+def _license(card: Path) -> str:
     return str(ModelCard.load(card).data.license or "") if card.is_file() else ""
+
+
+def _hub_license(repository: str, revision: str | None) -> str:
+    """Empty where the Hub is out of reach, or has no card."""
+    try:
+        return _license(Path(hf_hub_download(repository, "README.md", revision=revision)))
+    except OSError:
+        return ""
 
 
 def count_parameters(model: Any) -> Parameters:

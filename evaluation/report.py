@@ -169,8 +169,9 @@ class Report:
     What it is made of:
         corpora, backbones, settings (any plain values worth showing).
     For the card:
-        paper (arXiv id), license, language, tags, pipeline_tag, learning_curve (file name beside the card), prompts
-        (task -> what the model reads), self_contained (whether the frozen weights are in the checkpoint too).
+        paper (arXiv id), license, language, tags, pipeline_tag, learning_curve (file name beside the card), plots (of
+        other files beside the card what they show), prompts (task -> what the model reads), self_contained (whether
+        the frozen weights are in the checkpoint too).
     """
 
     title: str
@@ -195,8 +196,15 @@ class Report:
     tags: list[str] = field(default_factory=list)
     pipeline_tag: str = "any-to-any"
     learning_curve: str = ""
+    plots: dict[str, str] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
     self_contained: bool = False
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """Every picture beside the card -> what it shows."""
+        curve = {self.learning_curve: "Training loss and evaluation over the steps of training"}
+        return {**(curve if self.learning_curve else {}), **self.plots}
 
 
 AnyReport = TypeVar("AnyReport", bound=Report)

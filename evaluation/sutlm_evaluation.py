@@ -11,6 +11,7 @@ from ..data.utterances import read_recordings
 from ..modeling.modality_generation import Glue
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_sutlm import SUTLMProcessor
+from .adapter_report import describe_backbone
 from .attention_landing import attention_landing, landing_measurements
 from .context_retrieval import Retrieval, RetrievalSettings, context_retrieval, retrieval_measurements
 from .external_perplexity import Judge, external_perplexity, perplexity_measurements
@@ -145,4 +146,4 @@ def describe_utterances(name: str, role: str, utterances: Sequence[Utterance], f
 
 def describe_unit_model(processor: SUTLMProcessor) -> Backbone:
     """The unit model that a joint model's audio goes through."""
-    return Backbone("speech units", str(processor.unit_model_id), processor.unit_model_revision, on_hub=False)
+    return describe_backbone("speech units", str(processor.unit_model_id), processor.unit_model_revision)

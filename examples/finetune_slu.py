@@ -24,7 +24,7 @@ from speechzoo import SpeechLMProcessor
 from speechzoo.data.labeled_recordings import LabeledRecording, as_labeled, labeled_recordings
 from speechzoo.data.modality_batches import ModalityCollator, read_as
 from speechzoo.data.slue import SENTIMENTS
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
 from speechzoo.evaluation.ctc_beam_search import BeamSearch
 from speechzoo.evaluation.joint_understanding import (
     ROUTES,
@@ -37,7 +37,6 @@ from speechzoo.evaluation.joint_understanding import (
     validation_scores,
 )
 from speechzoo.evaluation.report import (
-    Backbone,
     Corpus,
     Example,
     Measurement,
@@ -138,21 +137,14 @@ def main() -> None:
             *([describe(data.validation_data, "validation", validation)] if validation else []),
             *(describe([data.test_data[name]], "final test", clips) for name, clips in tests.items()),
         ],
-        backbones=[
-            Backbone(
-                "joint encoder",
-                start.model,
-                start.model_revision,
-                frozen=False,
-                on_hub=not Path(start.model).is_dir(),
-            )
-        ],
+        backbones=[describe_backbone("joint encoder", start.model, start.model_revision, frozen=False)],
         settings=plain_settings(start, asked, update, *([decoding] if task.writes else []))
         | describe_items(items, model.config.frame_rate)
         | {"batches": {name: round(share, 4) for name, share in trainer.batches.probabilities.items()}}
         | ({"too_short_for_ctc": impossible_items(items, processor)} if task.writes else {}),
         paper="2310.05919",
         learning_curve="learning_curve.png",
+        pipeline_tag="automatic-speech-recognition" if task.writes else "audio-classification",
     )
     finish_run(report, output)
 

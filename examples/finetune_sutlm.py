@@ -25,9 +25,8 @@ from speechzoo.data.labeled_utterances import MODALITIES, LabeledUtterance, labe
 from speechzoo.data.slue import SENTIMENTS
 from speechzoo.data.synthetic_corpus import default_cache_directory
 from speechzoo.data.utterances import UtteranceReader
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
 from speechzoo.evaluation.report import (
-    Backbone,
     Corpus,
     Example,
     Measurement,
@@ -118,11 +117,13 @@ def main() -> None:
             *(describe(data.test_data[name], "final test", utterances) for name, utterances in tests.items()),
         ],
         backbones=[
-            describe_part("joint language model", start.model, start.model_revision, frozen=False),
-            describe_part("speech units", str(processor.unit_model_id), processor.unit_model_revision),
+            describe_backbone("joint language model", start.model, start.model_revision, frozen=False),
+            describe_backbone("speech units", str(processor.unit_model_id), processor.unit_model_revision),
         ],
         settings=plain_settings(start, understanding, optimization) | {"training_sequences": len(rows)},
         paper="2310.08715",
+        learning_curve="learning_curve.png",
+        pipeline_tag="text-generation" if model.can_generate() else "audio-classification",
     )
     finish_run(report, output)
 
@@ -205,10 +206,6 @@ class FinalTest:
 def describe(name: str, role: str, utterances: Sequence[LabeledUtterance], license: str = "") -> Corpus:
     speakers = {utterance.speaker for utterance in utterances if utterance.speaker}
     return Corpus(name, role, len(utterances), speakers=len(speakers) or None, license=license)
-
-
-def describe_part(role: str, source: str, revision: str | None, frozen: bool = True) -> Backbone:
-    return Backbone(role, source, revision, frozen=frozen, on_hub=not Path(source).is_dir())
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from speechzoo.data.joint_pretraining_rows import (
     PretrainingStream,
     validation_batches,
 )
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
 from speechzoo.evaluation.joint_pretraining_quality import JointEncoderTest, LetterReader
 from speechzoo.evaluation.reload_check import reloads_equal
-from speechzoo.evaluation.report import Backbone, Corpus, Report, environment, training_history
+from speechzoo.evaluation.report import Corpus, Report, environment, training_history
 from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.training.adapter_training import train, training_arguments, use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
@@ -117,7 +117,9 @@ def main() -> None:
         parameters=count_parameters(model),
         limits=output.limits,
         corpora=describe_corpora(corpora, model.config.label_rate),
-        backbones=[describe_start(encoder)] if encoder.start else [],
+        backbones=[describe_backbone("speech encoder", encoder.start, encoder.start_revision, frozen=False)]
+        if encoder.start
+        else [],
         settings={**plain_settings(encoder, labeling, units, data, update), **facts},
         paper=PAPERS[model.config.model_type],
         learning_curve="learning_curve.png",
@@ -140,13 +142,6 @@ def describe(name: str, role: str, clips: Sequence[LabeledClip], label_rate: flo
     hours = sum(len(clip.labels) for clip in clips) / label_rate / 3600
     speakers = {clip.speaker for clip in clips if clip.speaker}
     return Corpus(name, role, len(clips), round(hours, 3), len(speakers) or None)
-
-
-def describe_start(encoder: JointEncoderArguments) -> Backbone:
-    """Where the speech encoder began, which is trained on."""
-    folder = Path(str(encoder.start))
-    name = folder.name if folder.is_dir() else str(encoder.start)
-    return Backbone("speech encoder", name, encoder.start_revision, frozen=False, on_hub=not folder.is_dir())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import set_seed
 
 from speechzoo.data.packed_batches import PackedCollator
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
 from speechzoo.evaluation.context_retrieval import RetrievalSettings
 from speechzoo.evaluation.reload_check import reloads_equal
 from speechzoo.evaluation.report import Report, environment, training_history
@@ -129,7 +129,15 @@ def main() -> None:
             for name, (role, utterances) in roles.items()
             if utterances
         ],
-        backbones=[describe_unit_model(processor)],
+        backbones=[
+            describe_backbone(
+                "tokenizer alone" if language_model.from_scratch else "language model",
+                language_model.text_model,
+                language_model.text_model_revision,
+                frozen=False,
+            ),
+            describe_unit_model(processor),
+        ],
         settings={**plain_settings(language_model, units, mixture, pretraining), **facts_of(processor, data)},
         paper="2310.08715",
         learning_curve="learning_curve.png",

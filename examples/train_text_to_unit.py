@@ -15,8 +15,8 @@ from pathlib import Path
 from transformers import AutoModel, set_seed
 
 from speechzoo.data.spoken_texts import TextAligner, text_to_unit_examples
-from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters
-from speechzoo.evaluation.report import Backbone, Corpus, Report, environment, training_history
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
+from speechzoo.evaluation.report import Corpus, Report, environment, training_history
 from speechzoo.evaluation.text_to_unit_quality import PhoneTable, measure_alignment, measure_text_to_unit
 from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.processing.unit_vocabulary import UnitVocabulary
@@ -108,7 +108,7 @@ def main() -> None:
             *describe(data.validation_data, "choosing settings", corpora, reader.frame_rate),
             *describe(data.test_data.values(), "final test", corpora, reader.frame_rate),
         ],
-        backbones=[describe_units(units)],
+        backbones=[describe_backbone("speech units", units.unit_model, units.unit_model_revision)],
         settings={**plain_settings(*(units, phones, shape, data, update)), "words_sounded_out": coverage.unknown},
         paper="2209.15329",
         learning_curve="learning_curve.png",
@@ -128,12 +128,6 @@ def describe(sources: Iterable[str], role: str, corpora: SpokenCorpora, frame_ra
         )
         for source in sources
     ]
-
-
-def describe_units(units: SpeechUnitArguments) -> Backbone:
-    folder = Path(units.unit_model)
-    name = folder.name if folder.is_dir() else units.unit_model
-    return Backbone("speech units", name, units.unit_model_revision, on_hub=not folder.is_dir())
 
 
 if __name__ == "__main__":

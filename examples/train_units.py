@@ -24,10 +24,11 @@ from speechzoo import SpeechUnitModel, SpeechUnitProcessor
 from speechzoo.data.corpora import load_corpus
 from speechzoo.data.extracted_units import encode_clips
 from speechzoo.data.timed_labels import timed_labels
-from speechzoo.evaluation.adapter_report import Stopwatch
-from speechzoo.evaluation.report import Backbone, Corpus, Measurement, Report, environment, write_report
+from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
+from speechzoo.evaluation.report import Corpus, Measurement, Parameters, Report, environment
 from speechzoo.evaluation.unit_layer_plot import plot_layers
 from speechzoo.evaluation.unit_quality import UnitQuality, measure_units
+from speechzoo.hub_cards.run_report import write_results
 from speechzoo.training.adapter_arguments import option
 from speechzoo.training.adapter_training import use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments
@@ -78,9 +79,9 @@ class TrainingArguments:
 class OutputArguments:
     """Results."""
 
-    output_dir: Path = option(Path("output/units"), "folder of the unit model, report.json and layers.png")
+    output_dir: Path = option(Path("output/units"), "folder of the unit model, report.json, layers.png and the card")
     results_file: Path | None = option(None, "a second copy of the report")
-    card_title: str = option("Speech units", "headline of the report")
+    card_title: str = option("Speech units", "headline of the report and of the card")
     limits: list[str] = option([], "what readers should know, one sentence each")
 
 
@@ -106,6 +107,7 @@ def main() -> None:
             processor.save_pretrained(output.output_dir)
             kept = model
 
+    encoder = kept.config
     report = Report(
         title=output.card_title,
         system=kept.config.model_type,
@@ -115,16 +117,17 @@ def main() -> None:
         measurements=[row for layer, quality in measured.items() for row in rows_of(layer, quality, data.test_data)],
         wall_seconds=watch.seconds,
         corpora=[describe(data.train_data, "training", train_rows), describe(data.test_data, "final test", test_rows)],
-        backbones=[describe_encoder(kept)],
+        parameters=Parameters(kept.codebook.centroids.numel(), count_parameters(kept).total),
+        backbones=[describe_backbone("speech encoder", encoder.audio_model_id, encoder.audio_model_revision)],
         settings={**vars(training), **{name: getattr(units, name) for name in DECIDE_UNITS}},
         limits=output.limits,
         paper="2310.08715",
+        pipeline_tag="feature-extraction",
+        plots={"layers.png": "How well the units of each compared layer tell phones apart"},
     )
-    write_report(output.output_dir / "report.json", report)
-    if output.results_file:
-        write_report(output.results_file, report)
     plot_layers(output.output_dir / "layers.png", measured, output.card_title)
-    print(f"unit model, report and plot are in {output.output_dir}; codebook {kept.config.codebook_hash}")
+    write_results(report, output.output_dir, output.results_file)
+    print(f"unit model, report, plot and card are in {output.output_dir}; codebook {kept.config.codebook_hash}")
 
 
 def read(sources: Sequence[str], most: int | None) -> Dataset:
@@ -193,12 +196,6 @@ def rows_of(layer: int, quality: UnitQuality, corpora: Sequence[str]) -> list[Me
 def describe(sources: Sequence[str], role: str, rows: Dataset) -> Corpus:
     hours = round(sum(rows["duration"]) / 3600, 3) if "duration" in rows.column_names else None
     return Corpus(", ".join(sources), role, len(rows), hours)
-
-
-def describe_encoder(model: SpeechUnitModel) -> Backbone:
-    source = Path(str(model.config.audio_model_id))
-    name = source.name if source.is_dir() else str(source)
-    return Backbone("speech encoder", name, model.config.audio_model_revision, on_hub=not source.is_dir())
 
 
 if __name__ == "__main__":

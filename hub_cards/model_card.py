@@ -1,18 +1,34 @@
-"""The card of a trained model, rendered from its report and from nothing else."""
+"""The card of a trained model, rendered from its report and from what lies in its folder, and from nothing else."""
 
+from __future__ import annotations
+
+import re
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..data.corpus_sources import SOURCES
 from ..evaluation.report import Measurement, Report, read_report
 from .card_templates import card_templates
 from .result_tables import measurement_table
+from .saved_model import SavedModel, read_saved_model
 
-_TASKS = {"wer": "automatic-speech-recognition", "cer": "automatic-speech-recognition"}
+GENERATED = "Apache-2.0 (from this project's own grammars)"
+
+# The Hub's task of a metric; of others, that of the model.
+_TASKS = {
+    "wer": "automatic-speech-recognition",
+    "cer": "automatic-speech-recognition",
+    "bleu": "translation",
+    "accuracy": "audio-classification",
+}
 
 
 def write_model_card(folder: str | Path, model_id: str, report: Report | str | Path | None = None) -> Path:
     """Writes `README.md` into the folder of a saved model.
+
+    Code that the model is to carry must be there before: the card says how to load it with that.
 
     Args:
         folder: Where the model is saved.
@@ -21,29 +37,37 @@ def write_model_card(folder: str | Path, model_id: str, report: Report | str | P
 
     Returns:
         The path of the card.
+
+    Raises:
+        FileNotFoundError: there is no model in the folder, or no report.
     """
     source = Path(folder) / "report.json" if report is None else report
+    read = source if isinstance(source, Report) else read_report(source)
     path = Path(folder) / "README.md"
-    path.write_text(
-        render_model_card(source if isinstance(source, Report) else read_report(source), model_id), "utf-8"
-    )
+    path.write_text(render_model_card(read, model_id, read_saved_model(folder)), encoding="utf-8")
     return path
 
 
-def render_model_card(report: Report, model_id: str) -> str:
-    """The card as text: YAML for the Hub, then Markdown. Raises `ValueError` when huggingface_hub cannot read it."""
+def render_model_card(report: Report, model_id: str, saved: SavedModel) -> str:
+    """The card as text: YAML for the Hub, then Markdown."""
+    return with_front_matter(card_data(report, model_id), render_body("model_card.md.jinja", report, model_id, saved))
+
+
+def render_body(template: str, report: Report, model_id: str, saved: SavedModel, **more: Any) -> str:
+    """The Markdown of a card, by `model_card.md.jinja` or a template that extends it."""
+    noun = "clip" if any(corpus.hours for corpus in report.corpora) else "item"
     body = (
         card_templates()
-        .get_template("adapter_card.md.jinja")
+        .get_template(template)
         .render(
             report=report,
             model_id=model_id,
-            results_table=measurement_table(report.measurements),
+            saved=saved,
+            results_table=measurement_table(report.measurements, noun),
+            **{"licenses": [corpus.license or known_license(corpus.name) for corpus in report.corpora], **more},
         )
     )
-    text = f"---\n{card_data(report, model_id).to_yaml()}\n---\n\n{body}"
-    ModelCard(text)  # Raises when the Hub's own reader does not understand the front matter.
-    return text
+    return re.sub(r"\n{3,}", "\n\n", body)  # Parts that are left out leave their blank lines.
 
 
 def card_data(report: Report, model_id: str) -> ModelCardData:
@@ -62,18 +86,38 @@ def card_data(report: Report, model_id: str) -> ModelCardData:
     )
 
 
+def known_license(corpus: str) -> str:
+    """Of corpora as `load_corpus` names them, with what comes behind their names; empty where none is known."""
+    names = (re.split(r"[:@]", source)[0] for source in corpus.split(", "))
+    stated = {name: source.license.name for name, source in SOURCES.items() if source.license.id != "unknown"}
+    known = {"synthetic": GENERATED, **stated}
+    return ", ".join(dict.fromkeys(known[name] for name in names if name in known))
+
+
+def with_front_matter(data: ModelCardData, body: str) -> str:
+    """A whole card. Raises `ValueError` when huggingface_hub cannot read it."""
+    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
+    ModelCard(text)  # Raises when the Hub's own reader does not understand the front matter.
+    return text
+
+
 def _eval_result(measurement: Measurement, report: Report) -> EvalResult:
+    """A measurement with all that it is to be judged by; each has its own, for readers take them apart."""
     facts = {
         "interval_95": [measurement.low, measurement.high] if measurement.low is not None else None,
-        "items": measurement.items,
+        "resampled": measurement.resampled or None,
+        "items": measurement.items or None,
         "speakers": measurement.speakers,
         "chance": measurement.chance,
         "majority": measurement.majority,
         "topline": measurement.topline,
+        "note": measurement.note or None,
+        "seeds": dict(report.seeds) or None,
+        "command": report.command,
     }
     dataset = measurement.dataset or (report.corpora[0].name if report.corpora else "own recordings")
     return EvalResult(
-        task_type=measurement.task or _TASKS.get(measurement.metric, "audio-classification"),
+        task_type=measurement.task or _TASKS.get(measurement.metric, report.pipeline_tag),
         dataset_type=dataset,
         dataset_name=dataset,
         dataset_split=measurement.split or None,

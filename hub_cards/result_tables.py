@@ -38,15 +38,15 @@ _BLOCK = re.compile(rf"<!-- (?P<name>{_NAME}) -->\n(?P<body>.*?)<!-- /(?P=name) 
 _MARK = re.compile(rf"<!-- /?({_NAME}) -->")
 
 
-def measurement_table(measurements: Sequence[Measurement]) -> str:
+def measurement_table(measurements: Sequence[Measurement], noun: str = "clip") -> str:
     """A Markdown table, one measurement a row; columns of comparison that no row fills are left out.
 
-    Notes stand below the table, numbered.
+    Notes stand below the table, numbered. `noun` is what the items are.
     """
     columns = ["measured", "metric", "value", "95 % interval"]
     compared = [name for name in ("chance", "majority", "topline") if _any_has(measurements, name)]
     notes = list(dict.fromkeys(measurement.note for measurement in measurements if measurement.note))
-    rows = [_row(measurement, compared, notes) for measurement in measurements]
+    rows = [_row(measurement, compared, notes, noun) for measurement in measurements]
     header = [*columns, *compared, "items"]
     table = [header, ["---", "---", *["---:"] * (len(header) - 3), "---"], *rows]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
@@ -98,7 +98,7 @@ _BODIES: dict[str, Callable[[Path], str]] = {
 }
 
 
-def _row(measurement: Measurement, compared: Iterable[str], notes: Sequence[str]) -> list[str]:
+def _row(measurement: Measurement, compared: Iterable[str], notes: Sequence[str], noun: str) -> list[str]:
     mark = f" [{notes.index(measurement.note) + 1}]" if measurement.note else ""
     return [
         escape_cell(measurement.name) + (f", {escape_cell(measurement.split)}" if measurement.split else "") + mark,
@@ -106,7 +106,7 @@ def _row(measurement: Measurement, compared: Iterable[str], notes: Sequence[str]
         f"**{_number(measurement.value)}**",
         format_interval(measurement),
         *[_number(getattr(measurement, name)) for name in compared],
-        _items(measurement),
+        _items(measurement, noun),
     ]
 
 
@@ -117,12 +117,12 @@ def format_interval(measurement: Measurement) -> str:
     return f"{_number(measurement.low)} to {_number(measurement.high)}"
 
 
-def _items(measurement: Measurement) -> str:
+def _items(measurement: Measurement, noun: str) -> str:
     if not measurement.items:
         return ""
     speakers = f" of {_count(measurement.speakers, 'speaker')}" if measurement.speakers else ""
     resampled = f", resampled by {measurement.resampled}" if measurement.resampled else ""
-    return f"{_count(measurement.items, 'clip')}{speakers}{resampled}"
+    return f"{_count(measurement.items, noun)}{speakers}{resampled}"
 
 
 def _count(number: int, noun: str) -> str:

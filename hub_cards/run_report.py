@@ -1,22 +1,43 @@
-"""How a script's run ends: its report beside what it made, a picture of it, and bars that it has to reach."""
+"""How a script's run ends: its report beside what it made, pictures, a card, and bars that it has to reach."""
+
+from pathlib import Path
+
+from transformers.utils import CONFIG_NAME
 
 from ..evaluation.adapter_report import missed_bars, side_by_side
 from ..evaluation.learning_curve import plot_learning_curve
 from ..evaluation.report import Report, write_report
 from ..training.adapter_arguments import RunArguments
+from .model_card import write_model_card
 from .result_tables import measurement_table
 
 
+def write_results(report: Report, folder: Path, results_file: Path | None = None) -> Report:
+    """Writes the report, the learning curve where it names one, and the card of the model where one was saved.
+
+    Args:
+        report: of the run.
+        folder: where the model is, and its other plots.
+        results_file: where a second copy of the report goes.
+
+    Returns the report with its date.
+    """
+    report = write_report(folder / "report.json", report)
+    if report.learning_curve:
+        plot_learning_curve(folder / report.learning_curve, report.history, report.title)
+    if (folder / CONFIG_NAME).is_file():  # a run that only tests saves no model
+        write_model_card(folder, str(folder), report)
+    if results_file:
+        write_report(results_file, report)
+    return report
+
+
 def finish_run(report: Report, output: RunArguments) -> None:
-    """Writes the report, and the learning curve where it names one, and prints what was measured.
+    """Writes what `write_results` writes, and prints what was measured.
 
     Raises `SystemExit` where a bar of `output.check` was missed.
     """
-    report = write_report(output.output_dir / "report.json", report)
-    if report.learning_curve:
-        plot_learning_curve(output.output_dir / report.learning_curve, report.history, report.title)
-    if output.results_file:
-        write_report(output.results_file, report)
+    report = write_results(report, output.output_dir, output.results_file)
     if report.examples:
         print(side_by_side(report.examples), "\n")
     print(measurement_table(report.measurements), "\n")

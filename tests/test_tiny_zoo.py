@@ -21,6 +21,8 @@ from speechzoo.evaluation.tiny_zoo_evaluation import (
     measure_speech_encoder,
     measure_tasks,
 )
+from speechzoo.hub_cards.model_card import render_model_card
+from speechzoo.hub_cards.saved_model import read_saved_model
 from speechzoo.hub_cards.tiny_zoo_card import render_tiny_zoo_card
 
 TINY_ZOO = Path(__file__).parents[1] / "examples" / "tiny_zoo"
@@ -75,8 +77,15 @@ def test_the_folders_name_no_machine(folder):
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_card_is_that_of_the_report(folder):
     report = read_report(folder / "training_report.json")
-    assert (folder / "README.md").read_text() == render_tiny_zoo_card(report)
+    assert (folder / "README.md").read_text() == render_tiny_zoo_card(folder)
     assert report.measurements and report.limits and report.command and report.environment
+
+
+def test_the_card_of_the_units_is_that_of_their_report():
+    folder = TINY_ZOO / "speech_units"
+    report = read_report(folder / "report.json")
+    card = render_model_card(report, f"examples/tiny_zoo/{folder.name}", read_saved_model(folder))
+    assert (folder / "README.md").read_text() == card
 
 
 @pytest.mark.parametrize(
