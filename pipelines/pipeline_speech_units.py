@@ -28,7 +28,7 @@ class SpeechUnitsPipeline(SpeechPipeline):
     Returns for each clip a dictionary:
 
         units: indices of the codebook, smoothed and deduplicated as the configuration says.
-        durations: of each, in seconds. They sum to a little less than the clip, whose edges give no frame.
+        durations: of each, in seconds. They sum to the clip but for a frame or two at its end.
         seconds: of the clip.
         frame_rate: frames a second.
     """
