@@ -157,6 +157,11 @@ class Intents:
 
     column: str = "intent"
 
+    @property
+    def form(self) -> dict[str, Any]:
+        """The classes are those of `id2label`."""
+        return {}
+
     def answers(self, rows: Dataset) -> dict[str, Answer]:
         """The intent of each clip, by id. Raises `ValueError` for a row without intent or text."""
         return Sentiment(column=self.column).answers(rows)
@@ -222,6 +227,11 @@ class JointTask:
     @property
     def column(self) -> str:
         return self.scoring.column
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """How an answer reads, as a configuration's field `answers` says it."""
+        return self.scoring.form
 
     @property
     def answers(self) -> Callable[[Dataset], dict[str, Answer]]:

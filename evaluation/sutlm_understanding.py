@@ -36,6 +36,8 @@ from .prediction_files import speaker_column
 from .report import Measurement
 from .slue_entities import (
     COMBINED,
+    END,
+    MARKS,
     Entity,
     combine_tags,
     parse_tagged,
@@ -71,6 +73,10 @@ class UnderstandingTask(Protocol):
     @property
     def auto_class(self) -> str:
         """The Auto class that reads a fine-tuned folder."""
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """How an answer reads, as a configuration's field `answers` says it."""
 
     def answers(self, rows: Dataset) -> dict[str, Answer]:
         """The right answer to each clip, by id. Raises `ValueError` for a row without a label."""
@@ -114,6 +120,11 @@ class Sentiment:
     column: str = "sentiment"
     auto_class: str = "AutoModelForSequenceClassification"
     labels: tuple[str, ...] = SENTIMENTS
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The classes are those of `id2label`."""
+        return {}
 
     def answers(self, rows: Dataset) -> dict[str, Answer]:
         feature = rows.features[self.column]
@@ -197,6 +208,10 @@ class NamedEntities:
 
     column: str = "entities"
     auto_class: str = "AutoModelForCausalLM"
+
+    @property
+    def form(self) -> dict[str, Any]:
+        return {"marks": dict(MARKS), "end": END}
 
     def answers(self, rows: Dataset) -> dict[str, Answer]:
         """Texts are prepared as the toolkit does, those that are read too."""

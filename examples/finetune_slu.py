@@ -98,7 +98,7 @@ def main() -> None:
         )
     with watch("assembling"):
         classes = None if task.writes else classes_of(asked.task, learned)
-        model, processor = assemble(start, classes, learned)
+        model, processor = assemble(start, task, classes, learned)
         items = training_items(speech, texts, processor, asked, update.batch_frames, update.seed)
         followed = {name: read_as(validation, name, processor, asked.text_seed) for name in modalities if validation}
     scores = None if task.writes else validation_scores
@@ -166,10 +166,10 @@ def classes_of(task: str, learned: Iterable[LabeledRecording]) -> list[str]:
 
 
 def assemble(
-    start: JointStartArguments, classes: Sequence[str] | None, learned: Sequence[LabeledRecording]
+    start: JointStartArguments, task: JointTask, classes: Sequence[str] | None, learned: Sequence[LabeledRecording]
 ) -> tuple[Any, SpeechLMProcessor]:
     """The pre-trained encoder under the task's new head, and its processor."""
-    fields = {**start.model_fields, "freeze_layers": start.freeze_layers}
+    fields = {**start.model_fields, "freeze_layers": start.freeze_layers, "answers": {task.column: task.form}}
     if classes is not None:
         return load_for_classes(start.model, classes, revision=start.model_revision, **fields)
     marks, texts = [*MARKS.values(), END], [one.answer for one in learned]

@@ -167,6 +167,8 @@ def assemble(
     else:
         model, processor = load_for_answers(start.model, [*MARKS.values(), END], revision=start.model_revision)
         sequences = AnswerSequences(processor, understanding.glue)
+    task = TASKS[understanding.task]
+    model.config.answers = {task.column: {**task.form, "glue": understanding.glue}}
     if start.unit_model:
         processor.name_unit_model(start.unit_model)
     return model, processor, sequences

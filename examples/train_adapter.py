@@ -24,6 +24,7 @@ from speechzoo.training.adapter_arguments import (
     OutputArguments,
 )
 from speechzoo.training.adapter_training import (
+    answer_field,
     assemble,
     keep_encoder_frames,
     make_trainer,
@@ -49,6 +50,7 @@ def main() -> None:
     set_seed(optimization.seed)
     with watch("assembling"):
         model, processor = assemble(backbones, adapter, data)
+        model.config.answers = answer_field(data, examples.training)
     collator = SpeechTextCollator(processor)
     if optimization.cache_features:
         with watch("encoding"):

@@ -24,6 +24,7 @@ from speechzoo.evaluation.teacher_divergence import divergence_measurements
 from speechzoo.hub_cards.speech_text_run import SpeechTextRun, read_run_examples
 from speechzoo.training.adapter_arguments import BackboneArguments, DataArguments, OptimizationArguments
 from speechzoo.training.adapter_training import (
+    answer_field,
     assemble_system,
     keep_encoder_frames,
     make_trainer,
@@ -61,6 +62,7 @@ def main() -> None:
     with watch("assembling"):
         fields = {**asdict(projector), "divergence": alignment.divergence, "temperature": alignment.temperature}
         model, processor = assemble_system(SealProjectorForConditionalGeneration, backbones, data, **fields)
+        model.config.answers = answer_field(data, examples.training)
     collator = SealCollator(processor, alignment.weights, alignment.first_token)
     with watch("targets"):
         learned = [learned_examples(model, collator, rows, alignment) for rows in examples.given]

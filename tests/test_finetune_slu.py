@@ -105,6 +105,7 @@ def test_sentiment_by_what_is_trained_on(run, tmp_path, train_on, heard):
     assert report["history"][-1]["step"] == 4 and "text_f1" in report["history"][-1]["evaluation"]
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
     assert model.config.label2id == {"Negative": 0, "Neutral": 1, "Positive": 2}
+    assert model.config.answers == {"sentiment": {}}
     assert model.config.freeze_layers == 1 and (tmp_path / "tuned" / "learning_curve.png").is_file()
 
 

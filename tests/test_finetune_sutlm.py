@@ -101,6 +101,7 @@ def test_entities_with_marks_that_the_tokenizer_did_not_know(run, tmp_path):
     assert processor.tokenizer.unk_token_id not in processor.text_tokens(" ".join(marks))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "tuned")
     assert len(model.get_input_embeddings().weight) == processor.vocab_size
+    assert model.config.answers == {"entities": {"marks": dict(MARKS), "end": END, "glue": "start"}}
 
 
 @pytest.mark.slow

@@ -67,6 +67,11 @@ class DataArguments:
         {"asr": "Transcribe the speech. {audio}"}, "name of a task -> what the LLM reads, {audio} where the clip goes"
     )
     metrics: dict[str, str] = option({"asr": "wer"}, "name of a task -> wer, bleu or accuracy, which is the default")
+    answer_forms: dict[str, Any] = option(
+        {},
+        "name of a task -> how its answers read, which the checkpoint then says: `labels` for those of training, a "
+        "list of slots, or a mapping with marks and end",
+    )
     columns: dict[str, str] = option({}, "our name of a column -> its name in the corpora")
     audio_token: str = option("<|audio|>", "placeholder of one speech embedding in a prompt")
     chunk_seconds: float | None = option(None, "cut longer clips into chunks of so many seconds")

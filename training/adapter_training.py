@@ -11,6 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..configuration.answer_forms import answer_forms
 from ..data.corpora import load_corpus, task_examples
 from ..data.encoded_speech import encode_corpus, open_store
 from ..data.seal_collator import SealCollator
@@ -82,6 +83,33 @@ def read_training_examples(data: DataArguments) -> Dataset:
     if missing := sorted(set(data.tasks) - set(examples["task"])):
         raise ValueError(f"no training corpus has the column '{data.tasks[missing[0]]}' of task '{missing[0]}'")
     return examples
+
+
+def answer_field(data: DataArguments, examples: Dataset) -> dict[str, dict[str, Any]] | None:
+    """The field `answers` of a configuration, by `data.answer_forms` and the targets of training examples.
+
+    Raises `ValueError` for a task that is not trained on, and for a form that there is not.
+    """
+    if unknown := sorted(data.answer_forms.keys() - data.tasks.keys()):
+        raise ValueError(f"answer_forms describes '{unknown[0]}', which is no task; choose of {', '.join(data.tasks)}")
+    targets = zip(examples["task"], examples["target"], strict=True)
+    labels: dict[str, set[str]] = {}
+    for task, target in targets:
+        labels.setdefault(task, set()).add(target)
+    found = {task: _answer_form(task, given, labels[task]) for task, given in data.answer_forms.items()}
+    answer_forms(found)
+    return found or None
+
+
+def _answer_form(task: str, given: Any, targets: set[str]) -> dict[str, Any]:
+    match given:
+        case "labels":
+            return {"labels": sorted(targets)}
+        case list():
+            return {"slots": given}
+        case dict():
+            return given
+    raise ValueError(f"answer_forms of '{task}' is {given!r}; write `labels`, a list of slots, or marks and end")
 
 
 def refuse_shared_clips(train_examples: Dataset, tests: Mapping[str, Dataset]) -> None:

@@ -11,6 +11,7 @@ from speechzoo.data.corpora import task_examples
 from speechzoo.data.speech_text_collator import SpeechTextCollator
 from speechzoo.training.adapter_arguments import DataArguments, OptimizationArguments, OutputArguments
 from speechzoo.training.adapter_training import (
+    answer_field,
     make_trainer,
     optimizer_updates,
     read_examples,
@@ -199,3 +200,19 @@ def test_two_corpora_with_the_same_clip_ids_are_refused(corpus_folder, tmp_path)
     with pytest.raises(ValueError, match="both have a clip"):
         read_examples([str(corpus_folder), str(tmp_path / "other")], DataArguments())
     assert len(read_examples([str(corpus_folder)] * 2, DataArguments())) == 16  # the same one twice is meant
+
+
+def test_what_answers_mean_is_told_by_the_corpus(corpus_folder):
+    data = DataArguments(train_data=[f"{corpus_folder}@train"], tasks={"asr": "text", "intent": "intent", "o": "text"})
+    data.prompts = dict.fromkeys(data.tasks, "{audio}")
+    examples = read_training_examples(data)
+    assert answer_field(data, examples) is None
+    data.answer_forms = {"intent": "labels", "o": ["drink", "size"]}
+    answers = answer_field(data, examples)
+    assert answers == {"intent": {"labels": ["bring", "heat", "lights", "turn"]}, "o": {"slots": ["drink", "size"]}}
+    data.answer_forms = {"mood": "labels"}
+    with pytest.raises(ValueError, match=r"answer_forms describes 'mood', which is no task; choose of asr, intent, o"):
+        answer_field(data, examples)
+    data.answer_forms = {"intent": "label"}
+    with pytest.raises(ValueError, match=r"answer_forms of 'intent' is 'label'; write `labels`"):
+        answer_field(data, examples)
