@@ -101,7 +101,10 @@ def load(source: str, kind: str | None, device: str | None = None, revision: str
     """
     check_is_there(source, "model", "MODEL")
     logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(source, revision=revision)
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+    except OSError as error:
+        raise OSError(f"the model '{source}' cannot be read: {error}") from error
     known = pipelines_of(config)
     task = f"speech-{kind}" if kind else next(iter(known), "")
     if task not in known:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from scipy.special import softmax
+import torch
 
 from ..configuration.answer_forms import AnswerForm
 from ..evaluation.continuation_scores import ContinuationScorer
@@ -51,13 +50,13 @@ class PromptedAnswers:
             return [class_result(form.labels, row) for row in self._label_probabilities(batch, form.labels)]
         return [written.read(form) for written in self._write(batch, dict(options))]
 
-    def _label_probabilities(self, batch: Mapping[str, Any], labels: Sequence[str]) -> np.ndarray:
+    def _label_probabilities(self, batch: Mapping[str, Any], labels: Sequence[str]) -> list[list[float]]:
         """[B, N]: how likely the model would write each label, and end there, if it wrote one of them."""
         tokens = self._label_tokens(labels)
         speech = {name: batch[name] for name in ("input_features", "input_features_mask")}
         embeddings = self.model.model.merge(batch["input_ids"], None, **speech)  # [B, T, D]
         prompts = [row[kept.bool()] for row, kept in zip(embeddings, batch["attention_mask"], strict=True)]
-        return softmax(self.scorer.scores(prompts, tokens), axis=0).T
+        return torch.from_numpy(self.scorer.scores(prompts, tokens)).softmax(0).T.tolist()
 
     def _label_tokens(self, labels: Sequence[str]) -> list[list[int]]:
         """Tokens of each label, its end included. Raises `ValueError` where two are the same to the tokenizer."""
