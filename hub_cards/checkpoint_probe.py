@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoProcessor
 from transformers.utils import PROCESSOR_NAME
+from transformers.utils.hub import cached_file
 
 __all__ = ["PROBED", "probe"]
 
@@ -28,6 +29,9 @@ NEW_TOKENS = 6
 
 def probe(folder: str | Path, trust_remote_code: bool | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Loads a checkpoint by `AutoConfig`, `AutoProcessor`, `AutoModel` and the Auto classes of its head, and runs it.
+
+    Args:
+        folder: or a Hub id.
 
     Returns:
         What came of it: "processor.batch.name" of inputs, "Auto class.batch.name" of forward passes and of greedy
@@ -53,11 +57,11 @@ def probe(folder: str | Path, trust_remote_code: bool | None = None) -> tuple[di
 
 
 def _processors(folder: str, trust: dict[str, bool]) -> dict[str, Any]:
-    path = Path(folder) / PROCESSOR_NAME
-    if not path.is_file():
+    path = cached_file(folder, PROCESSOR_NAME, _raise_exceptions_for_missing_entries=False)
+    if path is None:
         return {}
     found = {"AutoProcessor": AutoProcessor.from_pretrained(folder, **trust)}
-    extractor = json.loads(path.read_text(encoding="utf-8")).get("feature_extractor") or {}
+    extractor = json.loads(Path(path).read_text(encoding="utf-8")).get("feature_extractor") or {}
     if "AutoFeatureExtractor" in extractor.get("auto_map", {}):
         found["AutoFeatureExtractor"] = AutoFeatureExtractor.from_pretrained(folder, **trust)
     return found

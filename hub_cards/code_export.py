@@ -11,12 +11,13 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import FeatureExtractionMixin, PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -26,7 +27,7 @@ from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, PROCESSOR_NA
 from ..modeling.auto_classes import AutoModelAsSaved, auto_model_classes, saved_by
 from .code_closure import CodeExportError, check_flat, close_over
 
-__all__ = ["CodeExport", "export_code", "registered_classes"]
+__all__ = ["CodeExport", "export_code", "export_processor_code", "registered_classes"]
 
 
 @dataclass(frozen=True)
@@ -65,24 +66,40 @@ def export_code(folder: str | Path, pipelines: Mapping[str, type] | None = None)
     folder, pipelines = Path(folder), dict(pipelines or {})
     config = _read_json(folder / CONFIG_NAME)
     classes = registered_classes(_config_class(config, folder))
-    changes = _named_in(folder, classes)
-    used = {name: classes[name] for names in changes.values() for name in names}
-    closure = close_over({member.__module__ for member in [*used.values(), *pipelines.values()]})
     heads = saved_by(classes["AutoConfig"], config.get("architectures"))
     custom_pipelines = {task: _pipeline_entry(task, member, heads) for task, member in pipelines.items()}
+    export = _export(folder, classes, list(pipelines.values()))
+    if custom_pipelines:
+        _change_json(folder / CONFIG_NAME, lambda values: values.update(custom_pipelines=custom_pipelines))
+    return replace(export, pipelines={task: entry["impl"] for task, entry in custom_pipelines.items()})
+
+
+def export_processor_code(folder: str | Path, processor: ProcessorMixin) -> CodeExport:
+    """The same for a processor that was saved into a folder without its model.
+
+    Raises `CodeExportError` for a processor of transformers, and for what cannot be laid flat.
+    """
+    package = _root(CodeExport)
+    if _root(type(processor)) != package:
+        raise CodeExportError(f"{type(processor).__name__} is none of {package}; transformers loads it")
+    found: dict[str, type] = {"AutoProcessor": type(processor)}
+    for part in vars(processor).values():
+        if isinstance(part, FeatureExtractionMixin) and _root(type(part)) == package:
+            found["AutoFeatureExtractor"] = type(part)
+    return _export(Path(folder), found)
+
+
+def _export(folder: Path, classes: dict[str, type], more: Sequence[type] = ()) -> CodeExport:
+    """Writes the modules of the classes that the folder's JSON files are of, and of `more`."""
+    changes = _named_in(folder, classes)
+    used = {name: classes[name] for names in changes.values() for name in names}
+    closure = close_over({member.__module__ for member in [*used.values(), *more]})
     _write_modules(folder, closure.sources)
     for name, names in changes.items():
         _write_auto_map(folder / name, {auto: _reference(classes[auto]) for auto in names})
-    if custom_pipelines:
-        _change_json(folder / CONFIG_NAME, lambda values: values.update(custom_pipelines=custom_pipelines))
     requirements, optional = distributions_of(closure.requirements, closure.optional)
-    return CodeExport(
-        [f"{name}.py" for name in closure.sources],
-        {auto: _reference(member) for auto, member in used.items()},
-        requirements,
-        optional,
-        {task: entry["impl"] for task, entry in custom_pipelines.items()},
-    )
+    files, auto_map = [f"{name}.py" for name in closure.sources], {name: _reference(used[name]) for name in used}
+    return CodeExport(files, auto_map, requirements, optional)
 
 
 def registered_classes(config_class: type[PreTrainedConfig]) -> dict[str, type]:
@@ -115,7 +132,9 @@ def _root(member: type) -> str:
 
 def _named_in(folder: Path, classes: dict[str, type]) -> dict[str, list[str]]:
     """JSON file -> the Auto classes whose code it names; a feature extractor of transformers, say, needs none."""
-    named = {CONFIG_NAME: [name for name in classes if name not in ("AutoProcessor", "AutoFeatureExtractor")]}
+    named: dict[str, list[str]] = {}
+    if (folder / CONFIG_NAME).is_file():
+        named[CONFIG_NAME] = [name for name in classes if name not in ("AutoProcessor", "AutoFeatureExtractor")]
     processor = folder / PROCESSOR_NAME
     if processor.is_file():
         values = _read_json(processor)
@@ -174,8 +193,14 @@ def _reference(member: type) -> str:
 
 def distributions_of(*several: list[str]) -> list[list[str]]:
     """What is installed to have these libraries, for each list of them."""
-    known = importlib.metadata.packages_distributions()
+    known = _installed()
     return [sorted({known.get(name, [name])[0] for name in libraries}) for libraries in several]
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    """Library -> distributions; all that is installed is read for it."""
+    return importlib.metadata.packages_distributions()
 
 
 # ---- writing -----------------------------------------------------------------------------------------------------

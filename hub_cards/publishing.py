@@ -1,48 +1,154 @@
-"""One commit to the Hub with everything a model needs."""
+"""One commit to the Hub with everything a model needs: weights, processor, code, card, report and plots."""
 
-import tempfile
-from collections.abc import Iterable
-from dataclasses import replace
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import HfApi
+from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from ..evaluation.report import Report, write_report
+from ..evaluation.report import Report, read_report, write_report
+from ..pipelines.pipeline_tasks import pipelines_of
+from .code_export import export_code
+from .code_verification import verify_code
+from .hub_upload import Destination, upload
 from .model_card import write_model_card
+from .staged_checkpoint import bare_report, refuse_local_names, stage_folder, stage_model, stage_processor
+
+__all__ = ["STALE_WEIGHTS", "Publication", "publish", "publish_folder"]
+
+REPORT_NAME, CARD_NAME = "report.json", "README.md"
+PLOTS = ("*.png", "*.svg")
+# transformers prefers one file of weights to shards, so that those of an earlier publication would be loaded.
+STALE_WEIGHTS = ("model*.safetensors", SAFE_WEIGHTS_INDEX_NAME)
 
 
-def names_local_backbones(config: Any) -> bool:
-    """Whether a checkpoint of this configuration could be loaded on this machine only."""
-    return any(Path(str(source)).is_dir() for source in (config.audio_model_id, config.text_model_id) if source)
+@dataclass(frozen=True)
+class Publication:
+    """What was published, or would be.
+
+    Attributes:
+        repository: Hub id.
+        sizes: file -> bytes.
+        commit_url: empty after a dry run.
+        private: whether only its owners see it; `None` after a dry run.
+    """
+
+    repository: str
+    sizes: Mapping[str, int]
+    commit_url: str = ""
+    private: bool | None = None
+
+    @property
+    def listing(self) -> str:
+        """The files by size, for the terminal."""
+        lines = [f"{self.repository}: {len(self.sizes)} files, {sum(self.sizes.values()):,} bytes"]
+        by_size = sorted(self.sizes.items(), key=lambda item: (-item[1], item[0]))
+        return "\n".join([*lines, *(f"{size:>15,}  {name}" for name, size in by_size)])
 
 
 def publish(
-    model: Any,
+    model: PreTrainedModel,
     processor: Any,
     repository: str,
     extra_files: Iterable[Path] = (),
     report: Report | None = None,
-    private: bool = True,
-) -> str:
-    """Uploads weights, processor, `report`, the card made from it and `extra_files` as one commit; returns its URL.
+    *,
+    save_backbones: bool = False,
+    verify: bool = True,
+    dry_run: bool = False,
+    **destination: Any,
+) -> Publication:
+    """Uploads a model, its processor, their code, `report`, the card made from it and `extra_files` as one commit.
 
-    Two backbones of the Hub stay named by id and revision. Where one of them is a local folder, which nobody else
-    could load, both go along: the checkpoint is then self-contained, and report and card say so.
+    Backbones of the Hub stay named by id and revision. Where one of them is a local folder, which nobody else could
+    load, all go along: the checkpoint is then self-contained, and report and card say so.
+
+    Args:
+        model, processor: of this package; a model without a processor is published with `None`.
+        repository: `organization/name`.
+        extra_files: go beside them, plots for instance.
+        save_backbones: makes the checkpoint self-contained in any case.
+        verify: first loads all this in a process without the package and compares what the two say.
+        dry_run: only tells what would go; no network is touched.
+        **destination: `private` (True), `tag`, `token` and other fields of `Destination`.
+
+    Raises:
+        ValueError: the repository is public and should be private; the tag is taken; the processor names a model by
+            a folder; `CodeExportError` where the code does not work elsewhere.
+        FileNotFoundError: a backbone is a folder that is gone.
+        PublishingError: the Hub refuses or cannot be reached; it is then as it was.
     """
-    self_contained = names_local_backbones(model.config)
-    with tempfile.TemporaryDirectory() as temporary:
+    to = _destination(repository, destination)
+    with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model.save_pretrained(folder, save_backbones=self_contained)
-        processor.save_pretrained(folder)
-        if report is not None:
-            report = write_report(folder / "report.json", replace(report, self_contained=self_contained))
-            write_model_card(folder, repository, report)
+        self_contained = stage_model(model, folder, save_backbones)
+        if processor is not None:
+            processor.save_pretrained(folder)
         for file in extra_files:
-            (folder / file.name).write_bytes(file.read_bytes())
-        api = HfApi()
-        api.create_repo(repository, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Publish the trained model with its report"
-        )
-    return str(commit.commit_url)
+            shutil.copyfile(file, folder / file.name)
+        if report is not None:
+            write_report(folder / REPORT_NAME, report)
+        return _publish_staged(folder, to, self_contained, verify, dry_run)
+
+
+def publish_folder(
+    source: str | Path,
+    repository: str,
+    *,
+    save_backbones: bool = False,
+    verify: bool = True,
+    dry_run: bool = False,
+    names: Mapping[str, str] | None = None,
+    **destination: Any,
+) -> Publication:
+    """The same of a folder that a training script or `save_pretrained` wrote.
+
+    Weights, processor, report, card and plots go, and nothing else that lies there. The model is loaded only where
+    backbones go along.
+
+    Args:
+        names: field of the processor -> Hub id of the model that it shall name there.
+
+    Raises what `publish` raises, and `FileNotFoundError` where there is no model in the folder.
+    """
+    source, to = Path(source), _destination(repository, destination)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        self_contained = stage_folder(source, folder, save_backbones, offline=dry_run)
+        stage_processor(source, folder, names or {})
+        for pattern in (REPORT_NAME, CARD_NAME, *PLOTS):
+            for file in source.glob(pattern):
+                shutil.copyfile(file, folder / file.name)
+        return _publish_staged(folder, to, self_contained, verify, dry_run)
+
+
+def _destination(repository: str, fields: Mapping[str, Any]) -> Destination:
+    if repository.count("/") != 1:
+        raise ValueError(f"'{repository}' is no Hub id; write it as ORGANIZATION/NAME")
+    return Destination(repository, **fields)
+
+
+def _publish_staged(folder: Path, to: Destination, self_contained: bool, verify: bool, dry_run: bool) -> Publication:
+    """Adds code and card to what lies in a folder, and uploads it."""
+    refuse_local_names(folder)
+    export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
+    if (folder / REPORT_NAME).is_file():
+        report = replace(read_report(folder / REPORT_NAME), self_contained=self_contained)
+        write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, report))
+    elif not (folder / CARD_NAME).is_file():
+        write_model_card(folder, to.repository, bare_report(folder, to.repository, self_contained))
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+    if dry_run:
+        return Publication(to.repository, sizes)
+    if verify:
+        verify_code(folder)
+    message = "Publish the model with its processor, code, card and report"
+    commit, private = upload(folder, to, message, stale=STALE_WEIGHTS)
+    return Publication(to.repository, sizes, str(commit.commit_url), private)

@@ -116,8 +116,8 @@ class SpeechTextRun:
             write_report(output.results_file, report)
         self._tell(report)
         if output.push_to_hub:
-            parts = (self.model, self.processor, output.push_to_hub, [curve], report, output.private)
-            print("published:", publish(*parts))
+            parts = (self.model, self.processor, output.push_to_hub, [curve], report)
+            print("published:", publish(*parts, private=output.private).commit_url)
         if missed := missed_bars(report.measurements, output.check):
             raise SystemExit("\n".join(missed))
         return report

@@ -25,6 +25,8 @@ from transformers import (
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
+from ..configuration.hub_pushing import PushedWithCode
+
 logger = logging.get_logger(__name__)
 
 # Where to look and how to authenticate; understood by every loading function of transformers.
@@ -68,7 +70,7 @@ class Backbone:
         folder is gone.
         """
         source, revision = str(self.id(config)), self.revision(config)
-        _check_is_there(source, self.name)
+        check_backbone_is_there(source, self.name)
         if Path(source).is_dir():
             _check_fingerprint(source, revision)
             revision = None
@@ -101,7 +103,7 @@ SPEECH_ENCODER = Backbone("audio_tower", "audio", lambda config: AutoModel, _enc
 LANGUAGE_MODEL = Backbone("language_model", "text", _language_model_class, lambda model: model)
 
 
-class FrozenBackbonesModel(PreTrainedModel):
+class FrozenBackbonesModel(PushedWithCode, PreTrainedModel):
     """Freezing, saving and loading for a model whose backbones are named by id and revision in its configuration."""
 
     config: PreTrainedConfig
@@ -109,6 +111,11 @@ class FrozenBackbonesModel(PreTrainedModel):
     _always_ignored_on_save: set[str]
     _backbones: tuple[Backbone, ...] = ()
     _headless_prefix = ""  # where the headless model sits in this class: "" or "model."
+
+    @classmethod
+    def named_backbones(cls, config: PreTrainedConfig) -> dict[Backbone, str]:
+        """The backbones whose weights a checkpoint of this configuration leaves out -> their Hub ids or folders."""
+        return {backbone: str(source) for backbone in cls._backbones if (source := backbone.id(config))}
 
     def post_init(self) -> None:
         super().post_init()
@@ -195,7 +202,7 @@ class FrozenBackbonesModel(PreTrainedModel):
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(path, return_unused_kwargs=True, **kwargs)
             kwargs |= hub
-        named = any(backbone.id(config) for backbone in cls._backbones)
+        named = cls.named_backbones(config)
         trained = cls._saved_tensors(path, hub) if named or config.lora_modules else {}
         if not named and cls._as_named_here(config, trained).keys() == trained.keys():
             return cls._load_frozen(path, *args, config=config, dtype=dtype or "auto", **kwargs)
@@ -320,8 +327,11 @@ def fingerprint_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _check_is_there(source: str, name: str) -> None:
-    """A Hub id has one slash at most, so a longer path that is no folder is a folder that is missing."""
+def check_backbone_is_there(source: str, name: str) -> None:
+    """A Hub id has one slash at most, so a longer path that is no folder is a folder that is missing.
+
+    Raises `FileNotFoundError`, which says how to give the backbone `name` another place.
+    """
     if not Path(source).is_dir() and (source.count("/") > 1 or source.startswith((".", "/"))):
         raise FileNotFoundError(
             f"the backbone folder '{source}' is not here; run where it was when the adapter was trained, or say where "

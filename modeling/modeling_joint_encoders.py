@@ -17,6 +17,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_joint_encoders import JointEncoderConfig
+from ..configuration.hub_pushing import PushedWithCode
 from .modeling_attention_pooling import attention_pooled, two_layer_classifier
 from .modeling_joint_layers import (
     JointAttention,
@@ -57,7 +58,7 @@ class JointEncoderOutput(BaseModelOutput):
     conv_features: Tensor = None  # type: ignore[assignment]
 
 
-class JointEncoderPreTrainedModel(PreTrainedModel):
+class JointEncoderPreTrainedModel(PushedWithCode, PreTrainedModel):
     config: JointEncoderConfig
     main_input_name = "input_values"
     input_modalities = ("audio", "text")

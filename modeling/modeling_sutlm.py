@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from ..configuration.configuration_sutlm import SUTLMConfig
+from ..configuration.hub_pushing import PushedWithCode
 from .modality_generation import KINDS, token_kinds
 from .modeling_attention_pooling import attention_pooled, two_layer_classifier
 from .modeling_losses import IGNORED, linear_cross_entropy, logits_cross_entropy, mean_over_items
@@ -24,7 +25,7 @@ from .modeling_new_rows import NewRows, RowChanges, grown_config, initialize_row
 from .token_positions import unpadded_positions
 
 
-class SUTLMPreTrainedModel(PreTrainedModel):
+class SUTLMPreTrainedModel(PushedWithCode, PreTrainedModel):
     config: SUTLMConfig
     base_model_prefix = "model"
     input_modalities = ("text",)

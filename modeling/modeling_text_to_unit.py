@@ -19,6 +19,7 @@ from transformers.models.hubert.modeling_hubert import HubertAttention
 from transformers.utils import ModelOutput
 
 from ..configuration.configuration_text_to_unit import TextToUnitConfig
+from ..configuration.hub_pushing import PushedWithCode
 from .modeling_frozen_backbones import fingerprint_tensors
 from .modeling_losses import IGNORED, linear_cross_entropy, mean_over_items
 from .modeling_padding_safe_encoders import frame_mask
@@ -122,7 +123,7 @@ class DurationPredictor(nn.Module):
         return self.out_proj(hidden_states).squeeze(-1)
 
 
-class TextToUnitModel(PreTrainedModel):
+class TextToUnitModel(PushedWithCode, PreTrainedModel):
     """Phones to units. What a text becomes does not depend on the batch it is in, nor on its padding."""
 
     config: TextToUnitConfig

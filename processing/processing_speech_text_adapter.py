@@ -14,6 +14,7 @@ from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
+from ..configuration.hub_pushing import PushedWithCode
 from .audio_loading import AudioError
 from .chat_templates import audio_chat_template
 from .speech_inputs import SpeechInputs, pad_features, padding_masks
@@ -30,7 +31,7 @@ class SpeechTextAdapterProcessorKwargs(ProcessingKwargs, total=False):  # type: 
     _defaults = {"text_kwargs": {"padding": True, "add_special_tokens": False}}
 
 
-class SpeechTextAdapterProcessor(ProcessorMixin, SpeechInputs):
+class SpeechTextAdapterProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
     """Prepares prompts with speech anywhere in them, and decodes answers.
 
     > Parts

@@ -12,12 +12,13 @@ from transformers import AutoFeatureExtractor, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from ..configuration.hub_pushing import PushedWithCode
 from .audio_loading import AudioError
 from .speech_inputs import SpeechInputs
 from .speech_units import Units, deduplicate, smooth
 
 
-class SpeechUnitProcessor(ProcessorMixin, SpeechInputs):
+class SpeechUnitProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
     """Prepares clips for a unit model, and shortens what it says.
 
     Args:

@@ -28,6 +28,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
+from ..configuration.hub_pushing import PushedWithCode
 from .feature_extraction_speechlm import SpeechLMFeatureExtractor
 from .letter_sounds import LetterSounds
 from .lexicon import CMU, Lexicon
@@ -69,7 +70,7 @@ def letter_tokenizer(letters: Iterable[str] = LETTERS) -> Wav2Vec2CTCTokenizer:
         return Wav2Vec2CTCTokenizer(str(path), pad_token="<s>", do_lower_case=True)
 
 
-class SpeechLMProcessor(ProcessorMixin, SpeechInputs):
+class SpeechLMProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
     """Prepares clips and texts, each alone, so that no neighbor can change them.
 
     A text becomes phones by a lexicon, with silences between some words and at both ends. These are either the units

@@ -116,3 +116,20 @@ def loopback_hub() -> Iterator[LoopbackHub]:
     with LoopbackHub() as hub:
         yield hub
         assert not hub.errors, hub.errors[0]
+
+
+@pytest.fixture
+def hub(loopback_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> LoopbackHub:
+    """The same, used by the clients of this process too, which read these when they are imported."""
+    from huggingface_hub import constants
+
+    settings = {
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "ENDPOINT": loopback_hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": loopback_hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+    }
+    for name, value in settings.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", loopback_hub.token)
+    return loopback_hub

@@ -32,7 +32,8 @@ LAYERS = [
     {"modeling", "processing"},
     {"data"},
     {"training", "evaluation"},
-    {"pipelines", "hub_cards"},
+    {"pipelines"},
+    {"hub_cards"},
     {"zoo"},
 ]
 LAYER_OF = {folder: number for number, layer in enumerate(LAYERS) for folder in layer}

@@ -8,10 +8,11 @@ import typer
 from .evaluation.scoring_command import application as scoring
 from .hub_cards.original_conversion import CONFIGURATIONS, REPORT
 from .hub_cards.original_conversion import convert as convert_original
+from .hub_cards.publishing_command import publish
 from .pipelines.predict_command import predict
 
 application = typer.Typer(
-    help="Joint speech-text language models: measure them, convert them.",
+    help="Joint speech-text language models: run, measure, convert and publish them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -19,6 +20,7 @@ application = typer.Typer(
 )
 application.add_typer(scoring, name="score")
 application.command()(predict)
+application.command()(publish)
 
 ModelType = Annotated[str, typer.Argument(metavar="MODEL", help=f"{' or '.join(CONFIGURATIONS)}.")]
 Original = Annotated[Path, typer.Argument(help="The original's .pt, or .safetensors with the original's names.")]

@@ -5,7 +5,7 @@ import traceback
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi
 from loopback_hub import TOKEN
 
 from speechzoo.hub_cards import hub_upload
@@ -15,16 +15,6 @@ BRIEF = Patience(attempts=3, first_wait=0.01)
 ALWAYS = 10**6
 LARGE = bytes(range(256)) * 20
 COMMIT = "POST /api/models/org/new/commit/"
-
-
-@pytest.fixture
-def hub(loopback_hub, monkeypatch):
-    """The clients of this process use it; they read these when they are imported."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "ENDPOINT", loopback_hub.url)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    return loopback_hub
 
 
 @pytest.fixture

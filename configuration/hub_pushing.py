@@ -1,0 +1,67 @@
+"""`push_to_hub` of every model and processor of the zoo: their code goes along."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from transformers.utils import PushToHubMixin
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+PUBLISHERS = "speechzoo.publishers"
+
+
+class PushedWithCode(PushToHubMixin):
+    """Base of models and processors; stands before that of transformers.
+
+    What publishes lies above this layer and does not belong to the code that a checkpoint carries. So it is not
+    imported here: the installed package names it as its entry point.
+    """
+
+    _auto_class: str | None
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str | None = "50GB",
+        tags: list[str] | None = None,
+    ) -> CommitInfo:
+        """Uploads this, and the code it needs, to the Hub as one commit; the arguments are those of transformers.
+
+        A model brings a card unless the repository has one; backbones that exist on this disk only go along. A new
+        repository is private unless `private=False`.
+
+        Raises:
+            ValueError: the repository is public and `private=True`; a processor names a model by a folder.
+            PublishingError: the Hub refuses or cannot be reached; it is then as it was.
+        """
+        details: dict[str, Any] = {
+            "commit_message": commit_message,
+            "commit_description": commit_description,
+            "private": private,
+            "token": token,
+            "revision": revision,
+            "create_pr": create_pr,
+            "max_shard_size": max_shard_size,
+            "tags": tags,
+        }
+        if self._auto_class is not None:  # a checkpoint's own code, which transformers takes along
+            given = {name: value for name, value in details.items() if value is not None}
+            return super().push_to_hub(repo_id, **given)
+        publishers = entry_points(group=PUBLISHERS)
+        if not publishers:
+            raise RuntimeError("this installation of speechzoo cannot publish; install it again: pip install .")
+        push = next(iter(publishers)).load()
+        return push(self, repo_id, **details)
+
+
+__all__ = ["PushedWithCode"]

@@ -1,0 +1,162 @@
+"""A folder made ready for others: weights, processor, and a card for a model that no run reports on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
+from transformers.utils import (
+    CONFIG_NAME,
+    GENERATION_CONFIG_NAME,
+    PROCESSOR_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+)
+
+from ..evaluation.report import Backbone, Report
+from ..modeling.auto_classes import AutoModelAsSaved
+from ..modeling.modeling_frozen_backbones import FrozenBackbonesModel, check_backbone_is_there
+from .code_export import CodeExportError, registered_classes
+from .saved_model import read_saved_model
+
+__all__ = ["bare_report", "refuse_local_names", "stage_folder", "stage_model", "stage_processor"]
+
+_ROLES = {"audio": "speech encoder", "text": "language model"}
+# The Hub's task of a model, by the Auto class that gives it.
+_TASKS = {
+    "AutoModelForMultimodalLM": "any-to-any",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForAudioClassification": "audio-classification",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForCTC": "automatic-speech-recognition",
+    "AutoModelForSpeechSeq2Seq": "automatic-speech-recognition",
+}
+
+
+def stage_model(model: PreTrainedModel, folder: Path, save_backbones: bool, **settings: Any) -> bool:
+    """Saves a model; returns whether its backbones, which others could not load or should not need to, went along.
+
+    Args:
+        save_backbones: in any case.
+        **settings: of `save_pretrained`.
+
+    Raises `FileNotFoundError` for a backbone that is a folder and gone.
+    """
+    self_contained = _goes_with_backbones(type(model), model.config, save_backbones)
+    whole = {"save_backbones": True} if self_contained else {}
+    model.save_pretrained(folder, **whole, **settings)
+    return self_contained
+
+
+def stage_folder(source: Path, folder: Path, save_backbones: bool, offline: bool) -> bool:
+    """The same of a saved model, which is loaded only where backbones go along.
+
+    Args:
+        offline: backbones are loaded from this disk alone.
+
+    Raises `FileNotFoundError` where there is no model in the folder.
+    """
+    if not (source / CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"there is no {CONFIG_NAME} in '{source}'; give the folder of a trained model")
+    weights = _weights(source)
+    config = AutoConfig.from_pretrained(source)
+    if _goes_with_backbones(_saved_class(config, source), config, save_backbones):
+        model = AutoModelAsSaved.from_pretrained(str(source), local_files_only=offline)
+        return stage_model(model, folder, save_backbones=True)
+    for name in (CONFIG_NAME, GENERATION_CONFIG_NAME):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    for file in weights:
+        _link_or_copy(file, folder / file.name)
+    return False
+
+
+def _goes_with_backbones(model_class: type, config: PreTrainedConfig, save_backbones: bool) -> bool:
+    if not issubclass(model_class, FrozenBackbonesModel):
+        return False
+    named = model_class.named_backbones(config)
+    for backbone, source in named.items():
+        check_backbone_is_there(source, backbone.name)
+    return bool(named) and (save_backbones or any(Path(source).is_dir() for source in named.values()))
+
+
+def _saved_class(config: PreTrainedConfig, source: Path) -> type:
+    """The class whose weights are saved."""
+    wanted = config.architectures or []
+    for member in registered_classes(type(config)).values():
+        if member.__name__ in wanted:
+            return member
+    raise CodeExportError(f"'{source}' holds a model of the class {' '.join(wanted)}, which is not of this package")
+
+
+def _weights(source: Path) -> list[Path]:
+    """The file of the weights, or their shards and the list of them."""
+    if (source / SAFE_WEIGHTS_NAME).is_file():
+        return [source / SAFE_WEIGHTS_NAME]
+    index = source / SAFE_WEIGHTS_INDEX_NAME
+    if not index.is_file():
+        raise FileNotFoundError(f"there is no {SAFE_WEIGHTS_NAME} in '{source}'; give the folder of a trained model")
+    shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    return [index, *(source / shard for shard in shards)]
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source.absolute())
+    except OSError:  # as on Windows, without the right to
+        shutil.copyfile(source, target)
+
+
+# ---- the processor -----------------------------------------------------------------------------------------------
+
+
+def stage_processor(source: Path, folder: Path, names: Mapping[str, str]) -> None:
+    """Saves the processor of a folder, which names other models as `names` says.
+
+    Raises `ValueError` for a name that it does not have, and where there is no processor.
+    """
+    if not (source / PROCESSOR_NAME).is_file():
+        if names:
+            raise ValueError(f"there is no processor in '{source}' that could name {', '.join(names)}; leave it out")
+        return
+    processor = AutoProcessor.from_pretrained(source)
+    known = [field for field in processor.to_dict() if field.endswith("_id")]
+    for field, value in names.items():
+        if field not in known:
+            raise ValueError(f"the processor has no '{field}'; it has {', '.join(known) or 'no names of models'}")
+        setattr(processor, field, value)
+    processor.save_pretrained(folder)
+
+
+def refuse_local_names(folder: Path) -> None:
+    """Raises `ValueError` for a saved processor that names another model by a folder, which others do not have."""
+    path = folder / PROCESSOR_NAME
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for field, value in values.items():
+        if field.endswith("_id") and isinstance(value, str) and (Path(value).is_dir() or value.count("/") > 1):
+            raise ValueError(
+                f"the processor's {field} is '{value}', a folder that others do not have; publish that model first "
+                f"and name it: --name {field}=ORGANIZATION/NAME, or set it on the processor"
+            )
+
+
+# ---- the card ----------------------------------------------------------------------------------------------------
+
+
+def bare_report(folder: Path, repository: str, self_contained: bool) -> Report:
+    """What can be said of a saved model that no run reports on."""
+    config = AutoConfig.from_pretrained(folder)
+    model_class = _saved_class(config, folder)
+    named = model_class.named_backbones(config) if issubclass(model_class, FrozenBackbonesModel) else {}
+    return Report(
+        title=repository.rpartition("/")[2],
+        system=config.model_type,
+        command=f'model.push_to_hub("{repository}")',
+        backbones=[Backbone(_ROLES[one.name], source, one.revision(config)) for one, source in named.items()],
+        pipeline_tag=_TASKS.get(read_saved_model(folder).auto_class, "feature-extraction"),
+        self_contained=self_contained,
+    )

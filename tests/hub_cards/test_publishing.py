@@ -1,0 +1,258 @@
+"""What is published of a model, from memory and from a folder, and what is refused before anything is sent."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from exported_cases import CHECKPOINTS
+from huggingface_hub import HfApi, ModelCard
+from safetensors.torch import load
+from sutlm_cases import joint_model, joint_processor
+from transformers import AutoProcessor
+from typer.testing import CliRunner
+
+from speechzoo import SpeechTextAdapterForConditionalGeneration, SUTLMForCausalLM, TextToUnitModel
+from speechzoo.commands import application
+from speechzoo.evaluation.report import Measurement, Report, read_report, write_report
+from speechzoo.hub_cards import publishing
+from speechzoo.hub_cards.code_closure import CodeExportError
+from speechzoo.hub_cards.publishing import publish, publish_folder
+
+REPORT = Report("Tones", "speech_text_adapter", "train_adapter.py", measurements=[Measurement("tones", "wer", 0.25)])
+ADAPTER = {"config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tokenizer.json"}
+
+
+@pytest.fixture(autouse=True)
+def unverified(monkeypatch):
+    """That exported code does the same elsewhere is seen in its own tests; here it is only asked for."""
+    asked = []
+    monkeypatch.setattr(publishing, "verify_code", asked.append)
+    return asked
+
+
+@pytest.fixture
+def trained(backbones, tmp_path):
+    """A folder as a training script leaves it, with what should not go."""
+    folder = tmp_path / "trained"
+    CHECKPOINTS["adapter"](backbones, folder)
+    write_report(folder / "report.json", REPORT)
+    (folder / "README.md").write_text("# of the run\n")
+    (folder / "learning_curve.png").write_bytes(b"\x89PNG")
+    (folder / "training_args.bin").write_bytes(b"pickle")
+    (folder / "notes.txt").write_text("private")
+    (folder / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    shutil.copyfile(folder / "model.safetensors", folder / "checkpoints" / "checkpoint-2" / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Of a model that names no other."""
+    folder = tmp_path / "small"
+    CHECKPOINTS["text_to_unit"](None, folder)
+    return folder
+
+
+def changing(hub):
+    return [line for line in hub.requests if not line.startswith(("GET", "HEAD"))]
+
+
+# ---- what goes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_one_commit_of_what_others_need(hub, trained, unverified, tmp_path):
+    publication = publish_folder(trained, "org/tones", tag="v1")
+    repository, files = hub.repository("org/tones"), hub.files("org/tones")
+    assert [commit.title for commit in repository.commits.values()] == [
+        "initial commit",
+        "Publish the model with its processor, code, card and report",
+    ]
+    assert repository.private and publication.private and repository.references["v1"] == repository.at("main").id
+    assert publication.commit_url.endswith(repository.at("main").id) and len(unverified) == 1
+    others = {name for name in files if not name.endswith(".py")} - {".gitattributes"}
+    assert others >= ADAPTER | {"report.json", "README.md", "learning_curve.png"}
+    assert not others & {"training_args.bin", "notes.txt"} and not any("/" in name for name in files)
+    assert {"modeling_speech_text_adapter.py", "processing_speech_text_adapter.py"} <= files.keys()
+    assert publication.sizes == {name: len(data) for name, data in files.items() if name != ".gitattributes"}
+    assert not [name for name, data in files.items() if str(tmp_path).encode() in data], "a path of this machine"
+
+
+def test_backbones_of_this_disk_go_along_and_report_and_card_say_so(hub, backbones, trained):
+    publish_folder(trained, "org/tones")
+    files = hub.files("org/tones")
+    assert json.loads(files["config.json"])["text_model_id"] is None
+    whole = SpeechTextAdapterForConditionalGeneration.from_pretrained(trained).state_dict()
+    saved = load(files["model.safetensors"])
+    assert {name.split(".")[1] for name in saved} == {"adapter", "audio_tower", "language_model"}
+    assert all(torch.equal(whole[name], tensor) for name, tensor in saved.items())
+    assert json.loads(files["report.json"])["self_contained"] is True
+    assert not read_report(trained / "report.json").self_contained
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.eval_results[0].metric_value == 0.25
+    assert "org/tones" in card.text and "trust_remote_code=True" in card.text and "of the run" not in card.text
+
+
+def test_backbones_of_the_hub_stay_named_and_the_model_is_not_loaded(hub, trained, monkeypatch):
+    rename_backbones(trained, "org/hubert", "org/llama")
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
+    publish_folder(trained, "org/tones")
+    files = hub.files("org/tones")
+    assert json.loads(files["config.json"])["text_model_id"] == "org/llama"
+    assert files["model.safetensors"] == (trained / "model.safetensors").read_bytes()
+    assert json.loads(files["report.json"])["self_contained"] is False
+
+
+def rename_backbones(folder: Path, audio: str, text: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"audio_model_id": audio, "text_model_id": text}
+    config |= {"audio_model_revision": "1" * 40, "text_model_revision": "2" * 40}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_a_model_in_memory_goes_with_its_report(hub, tmp_path):
+    processor = joint_processor()
+    model = joint_model("llama", processor)
+    (tmp_path / "plot.png").write_bytes(b"\x89PNG")
+    publication = publish(
+        model, processor, "org/joint", [tmp_path / "plot.png"], Report("J", "sutlm", "run"), private=False
+    )
+    assert publication.private is False and not hub.repository("org/joint").private
+    assert {"plot.png", "report.json", "README.md", "modeling_sutlm.py"} <= hub.files("org/joint").keys()
+    saved = load(hub.files("org/joint")["model.safetensors"])
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in saved.items())
+
+
+def test_shards_replace_the_one_file_of_before_and_the_other_way_round(hub, small):
+    publish_folder(small, "org/t2u")
+    model = TextToUnitModel.from_pretrained(small)
+    shutil.rmtree(small)
+    model.save_pretrained(small, max_shard_size="100KB")
+    publish_folder(small, "org/t2u")
+    weights = [name for name in hub.files("org/t2u") if "safetensors" in name]
+    assert "model.safetensors" not in weights and "model.safetensors.index.json" in weights and len(weights) > 3
+    shutil.rmtree(small)
+    CHECKPOINTS["text_to_unit"](None, small)
+    publish_folder(small, "org/t2u")
+    assert [name for name in hub.files("org/t2u") if "safetensors" in name] == ["model.safetensors"]
+
+
+# ---- what does not -------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_all_and_sends_nothing(hub, trained, unverified):
+    command = ["publish", str(trained), "org/tones", "--dry_run", "--tag", "v1"]
+    told = CliRunner().invoke(application, command)
+    assert told.exit_code == 0, told.output
+    assert not hub.requests and not unverified
+    publication = publish_folder(trained, "org/tones")
+    assert told.stdout.splitlines() == [*publication.listing.splitlines(), "nothing was sent"]
+    assert publication.listing.splitlines()[1].endswith("  model.safetensors")
+
+
+def test_code_that_does_not_work_elsewhere_is_not_sent(hub, small, monkeypatch):
+    def refuse(folder):
+        raise CodeExportError("it says something else there")
+
+    monkeypatch.setattr(publishing, "verify_code", refuse)
+    with pytest.raises(CodeExportError, match="it says something else there"):
+        publish_folder(small, "org/t2u")
+    assert not hub.requests
+    publish_folder(small, "org/t2u", verify=False)
+    assert hub.files("org/t2u")
+
+
+def test_a_failed_publication_leaves_nothing(hub, small):
+    hub.fail("POST /api/models/org/t2u/commit/", "error", status=400, times=9)
+    told = CliRunner().invoke(application, ["publish", str(small), "org/t2u", "--no_verify"])
+    assert told.exit_code == 1 and "Error: nothing was published to 'org/t2u'" in told.output
+    assert not hub.repositories and "Traceback" not in told.output
+
+
+@pytest.mark.parametrize(
+    ("missing", "match"),
+    [("config.json", "there is no config.json"), ("model.safetensors", "there is no model.safetensors")],
+)
+def test_a_folder_without_a_model_is_refused(small, missing, match):
+    (small / missing).unlink()
+    told = CliRunner().invoke(application, ["publish", str(small), "org/t2u"])
+    assert told.exit_code == 1 and match in told.output
+
+
+def test_a_backbone_that_is_gone_is_refused(trained):
+    rename_backbones(trained, "/gone/hubert", "org/llama")
+    with pytest.raises(FileNotFoundError, match="the backbone folder '/gone/hubert' is not here"):
+        publish_folder(trained, "org/tones")
+
+
+def test_names_that_are_none_are_refused(small):
+    for name in ("t2u", "a/b/c"):
+        with pytest.raises(ValueError, match="is no Hub id; write it as ORGANIZATION/NAME"):
+            publish_folder(small, name)
+    told = CliRunner().invoke(application, ["publish", str(small), "org/x", "--name", "unit_model_id"])
+    assert told.exit_code == 1 and "write it as FIELD=ID" in told.output
+    with pytest.raises(ValueError, match="there is no processor"):
+        publish_folder(small, "org/t2u", names={"unit_model_id": "org/units"})
+
+
+def test_a_processor_that_names_a_folder_is_refused_until_it_names_a_hub_id(hub, tmp_path):
+    folder, units = tmp_path / "joint", tmp_path / "units"
+    units.mkdir()
+    processor = joint_processor()
+    processor.unit_model_id = str(units)
+    joint_model("llama", processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"unit_model_id is '.*units', a folder .* --name unit_model_id=ORGANIZ"):
+        publish_folder(folder, "org/joint")
+    with pytest.raises(ValueError, match="has no 'unit_model'; it has unit_model_id"):
+        publish_folder(folder, "org/joint", names={"unit_model": "org/units"})
+    assert not hub.requests
+    publish_folder(folder, "org/joint", names={"unit_model_id": "org/units"})
+    assert json.loads(hub.files("org/joint")["processor_config.json"])["unit_model_id"] == "org/units"
+
+
+# ---- push_to_hub ---------------------------------------------------------------------------------------------------
+
+
+def test_push_to_hub_takes_code_along(hub, tmp_path):
+    processor = joint_processor()
+    model = joint_model("llama", processor)
+    commit = model.push_to_hub("joint", tags=["mine"], commit_message="The model")
+    files = hub.files("org/joint")
+    assert commit.oid == hub.repository("org/joint").at("main").id and hub.repository("org/joint").private
+    assert "modeling_sutlm.SUTLMForCausalLM" in json.loads(files["config.json"])["auto_map"].values()
+    card = ModelCard(files["README.md"].decode())
+    assert "mine" in card.data.tags and "sutlm" in card.data.tags and "org/joint" in card.text
+    processor.push_to_hub("org/joint")
+    files = hub.files("org/joint")
+    auto_map = json.loads(files["processor_config.json"])["auto_map"]
+    assert auto_map == {"AutoProcessor": "processing_sutlm.SUTLMProcessor"} and "processing_sutlm.py" in files
+    titles = [commit.title for commit in hub.repository("org/joint").commits.values()]
+    assert titles == ["initial commit", "The model", "Upload processor"]
+    here = tmp_path / "there"
+    for name, data in files.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_bytes(data)
+    assert type(AutoProcessor.from_pretrained(here)) is type(processor)
+    loaded = SUTLMForCausalLM.from_pretrained(here).state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
+
+
+def test_push_to_hub_keeps_a_card_and_does_as_it_is_told(hub, backbones):
+    model, processor = backbones.build("wav2vec2", "llama")
+    model.push_to_hub("org/tones", private=False, max_shard_size="20KB")
+    assert not hub.repository("org/tones").private
+    files = hub.files("org/tones")
+    assert "model.safetensors" not in files and "model.safetensors.index.json" in files
+    assert json.loads(files["config.json"])["audio_model_id"] is None, "its backbones are folders of this disk"
+    card = ModelCard(files["README.md"].decode())
+    card.text += "\nBy hand.\n"
+    HfApi().upload_file(path_or_fileobj=str(card).encode(), path_in_repo="README.md", repo_id="org/tones")
+    model.push_to_hub("org/tones", tags=["again"], revision="draft")
+    kept = ModelCard(hub.files("org/tones", revision="draft")["README.md"].decode())
+    assert "By hand." in kept.text and kept.data.tags == [*card.data.tags, "again"]
+    assert "model.safetensors" in hub.files("org/tones", revision="draft")
+    assert "model.safetensors" not in hub.files("org/tones")
+    with pytest.raises(ValueError, match="'org/tones' is there and public"):
+        processor.push_to_hub("org/tones", private=True)
