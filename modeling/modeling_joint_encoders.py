@@ -25,6 +25,7 @@ from .modeling_joint_layers import (
     SpeechEncoder,
     UnitEncoder,
     WaveformFeatures,
+    recorded_states,
     without_padding,
 )
 from .modeling_losses import IGNORED, logits_cross_entropy, mean_over_items
@@ -67,7 +68,7 @@ class JointEncoderPreTrainedModel(PushedWithCode, PreTrainedModel):
     _no_split_modules = ["JointEncoderLayer", "ParametrizedConv1d"]
     # There is no such field: the number depends on the modality, so that transformers refuses negative indices.
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(JointEncoderLayer, num_hidden_layers_key="layers_of_either_modality"),
+        "hidden_states": recorded_states(JointEncoderLayer, "layers_of_either_modality"),
         "attentions": OutputRecorder(JointAttention, index=1, layer_name="attention"),
     }
     # Whether `config.freeze_layers` holds for this class.

@@ -16,6 +16,7 @@ from transformers.models.hubert.modeling_hubert import (
     HubertPositionalConvEmbedding,
     eager_attention_forward,
 )
+from transformers.utils.output_capturing import OutputRecorder
 
 from ..configuration.configuration_joint_encoders import JointEncoderConfig
 from .modeling_padding_safe_encoders import MaskedGroupNorm
@@ -63,6 +64,16 @@ def relative_bias(query: Tensor, table: Tensor, keys: int, offset: Tensor | int 
     distances = positions[:, None] - torch.arange(keys, device=query.device)  # [T, K]
     rows = distances.clamp(-farthest, farthest - 1) + farthest
     return (query @ table.T).gather(-1, rows.expand(*query.shape[:2], -1, -1))
+
+
+def recorded_states(layer: type[nn.Module], number_of_layers: str) -> OutputRecorder:
+    """Records hidden states; the configuration's field `number_of_layers` says of how many layers.
+
+    The name is set after construction: the constructor takes it from transformers 5.23 on, older ones do not ask.
+    """
+    recorder = OutputRecorder(layer)
+    recorder.num_hidden_layers_key = number_of_layers
+    return recorder
 
 
 class JointAttention(nn.Module):

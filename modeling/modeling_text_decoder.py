@@ -17,7 +17,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.configuration_speechut import SpeechUTConfig
-from .modeling_joint_layers import JointAttention, RelativePositions
+from .modeling_joint_layers import JointAttention, RelativePositions, recorded_states
 
 
 class TextDecoderLayer(GradientCheckpointingLayer):
@@ -68,7 +68,7 @@ class TextDecoder(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(TextDecoderLayer, num_hidden_layers_key="decoder_layers"),
+        "hidden_states": recorded_states(TextDecoderLayer, "decoder_layers"),
         "attentions": OutputRecorder(JointAttention, index=1, layer_name="self_attn"),
         "cross_attentions": OutputRecorder(JointAttention, index=1, layer_name="encoder_attn"),
     }
