@@ -57,9 +57,7 @@ def test_random_weights_are_found_where_the_loading_report_is_silent(folder, mon
     """As when a library renames a module and ignores the old name."""
     rewrite(folder, lambda tensors: {name: value for name, value in tensors.items() if "classifier" not in name})
     monkeypatch.setattr(TextToUnitModel, "_keys_to_ignore_on_load_missing", [r"classifier"])
-    with pytest.raises(
-        CheckpointChangedError, match=r"the loss is \d+\.\d+ with .*, and was \d+\.\d+ with"
-    ):
+    with pytest.raises(CheckpointChangedError, match=r"the loss is \d+\.\d+ with .*, and was \d+\.\d+ with"):
         check_loss(folder)
 
 
