@@ -24,6 +24,9 @@ class SpeechTextCompositeConfig(PreTrainedConfig):
         Hub id or folder from which the frozen weights are loaded. `None` means that the checkpoint holds them itself.
     audio_model_revision, text_model_revision (`str`, *optional*):
         Commit of the Hub repository, or for a folder the SHA-256 of its weights.
+    prompt_fingerprint (`str`, *optional*):
+        Of the LLM's vocabulary and chat template, by which another LLM in its place is judged; the processor's
+        `from_model_config` fills it in.
 
     > How the speech encoder is run
 
@@ -84,6 +87,7 @@ class SpeechTextCompositeConfig(PreTrainedConfig):
     audio_model_revision: str | None = None
     text_model_id: str | None = None
     text_model_revision: str | None = None
+    prompt_fingerprint: str | None = None
 
     encoding: Literal["clip", "window"] = "clip"
     frame_kernel: int = 400

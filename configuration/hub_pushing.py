@@ -1,14 +1,9 @@
 """`push_to_hub` of every model and processor of the zoo: their code goes along."""
 
-from __future__ import annotations
-
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers.utils import PushToHubMixin
-
-if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
 
 PUBLISHERS = "speechzoo.publishers"
 
@@ -34,11 +29,13 @@ class PushedWithCode(PushToHubMixin):
         create_pr: bool = False,
         max_shard_size: int | str | None = "50GB",
         tags: list[str] | None = None,
-    ) -> CommitInfo:
+    ) -> Any:
         """Uploads this, and the code it needs, to the Hub as one commit; the arguments are those of transformers.
 
         A model brings a card unless the repository has one; backbones that exist on this disk only go along. A new
         repository is private unless `private=False`.
+
+        Returns the `CommitInfo` of huggingface_hub.
 
         Raises:
             ValueError: the repository is public and `private=True`; a processor names a model by a folder.

@@ -26,6 +26,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, loggi
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from ..configuration.hub_pushing import PushedWithCode
+from .modeling_backbone_swaps import check_swap
 
 logger = logging.get_logger(__name__)
 
@@ -192,6 +193,7 @@ class FrozenBackbonesModel(PushedWithCode, PreTrainedModel):
         """Loads the trained tensors, and each frozen backbone from where the configuration says.
 
         Fields of the configuration can be given by name, for instance `text_model_id="folder"` for a moved backbone.
+        Another backbone in the place of one is judged by `check_swap`.
         """
         path = pretrained_model_name_or_path
         if path is None:
@@ -202,9 +204,13 @@ class FrozenBackbonesModel(PushedWithCode, PreTrainedModel):
         if config is None:
             config, kwargs = cls.config_class.from_pretrained(path, return_unused_kwargs=True, **kwargs)
             kwargs |= hub
+        cls._check_swaps(path, config, hub)
         named = cls.named_backbones(config)
-        trained = cls._saved_tensors(path, hub) if named or config.lora_modules else {}
-        if not named and cls._as_named_here(config, trained).keys() == trained.keys():
+        headless = not cls._headless_prefix
+        trained = cls._saved_tensors(path, hub) if named or config.lora_modules or headless else {}
+        # transformers would take a headed checkpoint's "model." away from the LLM inside, and leave that random.
+        headed = headless and any(name.startswith(f"{cls.base_model_prefix}.") for name in trained)
+        if not named and not headed and cls._as_named_here(config, trained).keys() == trained.keys():
             return cls._load_frozen(path, *args, config=config, dtype=dtype or "auto", **kwargs)
         dtype = dtype or config.dtype or "auto"
         rest = {name: value for name, value in kwargs.items() if name not in hub}
@@ -214,6 +220,16 @@ class FrozenBackbonesModel(PushedWithCode, PreTrainedModel):
         if model.can_generate():
             model.generation_config = cls._saved_generation_config(path, hub) or model.generation_config
         return loaded
+
+    @classmethod
+    def _check_swaps(cls, path: Any, config: Any, hub: dict[str, Any]) -> None:
+        """Raises `ValueError` for a backbone in the place of another that does not fit what was trained."""
+        try:
+            trained = cls.config_class.from_pretrained(path, **hub)
+        except OSError:  # there are weights alone
+            return
+        for backbone in cls._backbones:
+            check_swap(backbone.name, trained, config, **_elsewhere(hub))
 
     @classmethod
     def _load_frozen(cls, *args: Any, **kwargs: Any) -> Any:
@@ -242,12 +258,11 @@ class FrozenBackbonesModel(PushedWithCode, PreTrainedModel):
     ) -> Any:
         """A model of `config` from the pretrained backbones and the `trained` tensors, which have the last word."""
         prefix = cls._headless_prefix
-        elsewhere = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
         tensors: dict[str, torch.Tensor] = {}
         parts: dict[Backbone, PreTrainedModel] = {}
         for backbone in cls._backbones:
             if backbone.id(config):
-                parts[backbone] = part = backbone.load(config, dtype, **elsewhere)
+                parts[backbone] = part = backbone.load(config, dtype, **_elsewhere(hub))
                 dtype = part.dtype if dtype == "auto" else dtype
                 tensors |= {f"{prefix}{backbone.module}.{key}": value for key, value in part.state_dict().items()}
         tensors = cls._as_named_here(config, tensors)
@@ -283,6 +298,11 @@ class FrozenBackbonesModel(PushedWithCode, PreTrainedModel):
             raise missing from None
         files, _ = get_checkpoint_shard_files(path, index, **hub)
         return files
+
+
+def _elsewhere(hub: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of downloads from another repository than that of the checkpoint."""
+    return {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
 
 
 def _replaced(pretrained: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

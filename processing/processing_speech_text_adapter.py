@@ -15,6 +15,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
 from ..configuration.hub_pushing import PushedWithCode
+from ..configuration.prompt_fingerprint import prompt_fingerprint
 from .audio_loading import AudioError
 from .chat_templates import audio_chat_template
 from .speech_inputs import SpeechInputs, pad_features, padding_masks
@@ -95,7 +96,7 @@ class SpeechTextAdapterProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
     ) -> "SpeechTextAdapterProcessor":
         """The processor of a model that `from_backbones` made.
 
-        Also tells `config` the id of the placeholder, so call it before training and saving.
+        Also tells `config` the id of the placeholder and how the LLM reads, so call it before training and saving.
 
         Args:
             config: a `SpeechTextAdapterConfig` that names its backbones.
@@ -108,6 +109,7 @@ class SpeechTextAdapterProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
         tokenizer = AutoTokenizer.from_pretrained(
             config.text_model_id, **_pin(config.text_model_id, config.text_model_revision), **(hub or {})
         )
+        config.prompt_fingerprint = prompt_fingerprint(tokenizer)  # before the processor adds to it
         shared = ("is_encoder_decoder", "frame_kernel", "frame_stride", "reduction_ratio", "encoding")
         processor = cls(extractor, tokenizer, **{name: getattr(config, name) for name in shared}, **fields)
         config.audio_token_id = processor.audio_token_id
