@@ -120,6 +120,27 @@ def test_a_self_contained_checkpoint_needs_nothing_else(tmp_path, family):
     assert torch.equal(logits(found, processor), expected)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mt5"])
+def test_a_self_contained_checkpoint_comes_back_without_its_head_and_with_it_again(backbones, tmp_path, family):
+    """Both the model and the LLM inside have their parts under "model.", of which one alone is a prefix to drop."""
+    model, processor = backbones.build("wav2vec2", family)
+    model.save_pretrained(tmp_path / "headed", save_backbones=True)
+    headless, info = AutoModel.from_pretrained(tmp_path / "headed", output_loading_info=True)
+    no_problems(info)
+    expected = model.model.state_dict()
+    assert headless.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in headless.state_dict().items())
+    headless.save_pretrained(tmp_path / "headless", save_backbones=True)
+    again, info = AutoModel.from_pretrained(tmp_path / "headless", output_loading_info=True)
+    no_problems(info)
+    back, info = AutoModelForMultimodalLM.from_pretrained(tmp_path / "headless", output_loading_info=True)
+    no_problems(info)
+    assert torch.equal(logits(back, processor), logits(model, processor))
+    assert {name for name, part in again.named_parameters() if part.requires_grad} == {
+        name for name, part in headless.named_parameters() if part.requires_grad
+    }
+
+
 def test_what_is_unfrozen_is_saved_and_restored(backbones, tmp_path):
     patterns = [r"audio_tower\.encoder\.layers\.1\.", r"language_model\.model\.norm"]
     model, processor = backbones.build(unfrozen=patterns)
