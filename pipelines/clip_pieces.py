@@ -33,8 +33,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a clip, as a model takes it, and where it lies in the clip (seconds)."""
+    """A part of a clip, or all of it.
 
+    Args:
+        name: what errors call it.
+        content: as a model takes it.
+        start, end: where it lies in the clip (seconds).
+    """
+
+    name: str
     content: Any
     start: float
     end: float

@@ -12,6 +12,7 @@ import torch
 
 from ..configuration.answer_forms import AnswerForm
 from ..evaluation.continuation_scores import ContinuationScorer
+from ..processing.audio_loading import AudioError
 from .clip_pieces import Piece
 from .written_words import Written, log_probs_of_generated, written_tokens
 
@@ -39,20 +40,28 @@ class PromptedAnswers:
             prompt: as `processor.prompt` or `processor.instruction` gives it.
             options: of `generate`.
 
-        Raises `ValueError` where prompt and answer are more than the language model has positions, and for options
-        where nothing is generated.
+        Raises `AudioError` where prompt and answer are more than the language model has positions; `ValueError` for
+        options where nothing is generated.
         """
         samples = [piece.content for piece in pieces]
         batch = self.processor([prompt] * len(samples), samples, return_tensors="pt").to(self.model.device)
-        if form.labels:
-            if options:
-                raise ValueError(f"among labels nothing is generated, so that '{min(options)}' has no meaning")
-            return [class_result(form.labels, row) for row in self._label_probabilities(batch, form.labels)]
-        return [written.read(form) for written in self._write(batch, dict(options))]
+        tokens = self._label_tokens(form.labels) if form.labels else []
+        new = max(map(len, tokens)) if tokens else options.get("max_new_tokens", 1)
+        check_room(pieces, batch["attention_mask"].sum(1).tolist(), new, self._positions)
+        if not tokens:
+            return [written.read(form) for written in self._write(batch, options)]
+        if options:
+            raise ValueError(f"among labels nothing is generated, so that '{min(options)}' has no meaning")
+        return [class_result(form.labels, row) for row in self._label_probabilities(batch, tokens)]
 
-    def _label_probabilities(self, batch: Mapping[str, Any], labels: Sequence[str]) -> list[list[float]]:
+    @property
+    def _positions(self) -> int | None:
+        """Most tokens of prompt and answer; not all families have a limit, and no encoder-decoder shares one."""
+        config = self.model.config
+        return None if config.is_encoder_decoder else getattr(config.text_config, "max_position_embeddings", None)
+
+    def _label_probabilities(self, batch: Mapping[str, Any], tokens: Sequence[Sequence[int]]) -> list[list[float]]:
         """[B, N]: how likely the model would write each label, and end there, if it wrote one of them."""
-        tokens = self._label_tokens(labels)
         speech = {name: batch[name] for name in ("input_features", "input_features_mask")}
         embeddings = self.model.model.merge(batch["input_ids"], None, **speech)  # [B, T, D]
         prompts = [row[kept.bool()] for row, kept in zip(embeddings, batch["attention_mask"], strict=True)]
@@ -69,11 +78,10 @@ class PromptedAnswers:
                 raise ValueError(f"the label '{label}' is {same} to this tokenizer; write it in other words")
         return [[*ids, tokenizer.eos_token_id] for ids in tokens]
 
-    def _write(self, batch: Mapping[str, Any], options: dict[str, Any]) -> list[Written]:
-        tokenizer, config = self.processor.tokenizer, self.model.config
-        width = 1 if config.is_encoder_decoder else batch["input_ids"].shape[1]
-        positions = None if config.is_encoder_decoder else getattr(config.text_config, "max_position_embeddings", None)
-        options = greedy_unless_told(options, width, positions)
+    def _write(self, batch: Mapping[str, Any], given: Mapping[str, Any]) -> list[Written]:
+        tokenizer = self.processor.tokenizer
+        width = 1 if self.model.config.is_encoder_decoder else batch["input_ids"].shape[1]
+        options = greedy_unless_told(given, width, self._positions)
         options.setdefault("pad_token_id", tokenizer.pad_token_id)
         output = self.model.generate(**batch, **options, return_dict_in_generate=True, output_logits=True)
         new = output.sequences[:, width:]
@@ -88,23 +96,30 @@ class PromptedAnswers:
 def greedy_unless_told(options: Mapping[str, Any], width: int, positions: int | None) -> dict[str, Any]:
     """Options of `generate` for prompts of `width` tokens: greedy, and as many new tokens as fit, 256 at most.
 
-    Raises `ValueError` for several answers to a prompt, and where there is no room for an answer.
+    Raises `ValueError` for several answers to a prompt.
     """
     if options.get("num_return_sequences", 1) != 1:
         raise ValueError("num_return_sequences gives several answers to a clip; ask several times instead")
-    room = NEW_TOKENS if positions is None else positions - width
-    wanted = options.get("max_new_tokens", 1)
-    if room < wanted:
-        raise ValueError(
-            f"a prompt of {width} tokens and {wanted} new ones are more than the model's {positions} positions; pass "
-            f"chunk_seconds for answers to parts of the clip, or ask for fewer max_new_tokens"
-        )
     given = dict(options)
     if "generation_config" not in given:
         given.setdefault("do_sample", False)
     if not given.keys() & set(_LIMITS):
-        given["max_new_tokens"] = min(NEW_TOKENS, room)
+        given["max_new_tokens"] = NEW_TOKENS if positions is None else min(NEW_TOKENS, positions - width)
     return given
+
+
+def check_room(pieces: Sequence[Piece], lengths: Sequence[int], new: int, positions: int | None) -> None:
+    """Raises `AudioError` for the first piece whose prompt, of so many tokens, leaves no room for `new` ones.
+
+    Args:
+        positions: of the language model; `None` where it has no limit.
+    """
+    for piece, length in zip(pieces, lengths, strict=True):
+        if positions is not None and length + new > positions:
+            raise AudioError(
+                f"{piece.name}: {length} tokens and {new} new ones are more than the model's {positions} positions; "
+                f"pass chunk_seconds for answers to its parts, or ask for fewer new ones"
+            )
 
 
 def class_result(labels: Sequence[str], probabilities: Sequence[float]) -> dict[str, Any]:
@@ -118,4 +133,4 @@ def _several(tokens: int | Sequence[int] | None) -> list[int]:
     return [] if tokens is None else [tokens] if isinstance(tokens, int) else list(tokens)
 
 
-__all__ = ["NEW_TOKENS", "PromptedAnswers", "class_result", "greedy_unless_told"]
+__all__ = ["NEW_TOKENS", "PromptedAnswers", "check_room", "class_result", "greedy_unless_told"]

@@ -99,7 +99,7 @@ class SpeechPipeline(Pipeline):
             seconds = start / rate, end / rate
             name = source.name if len(spans) == 1 else f"{source.name}, {seconds[0]:.2f} to {seconds[1]:.2f} s"
             self._check_length(name, seconds[1] - seconds[0])
-            pieces.append(Piece(self.prepare(samples[start:end], name), *seconds))
+            pieces.append(Piece(name, self.prepare(samples[start:end], name), *seconds))
         return Clip(source, pieces)
 
     def _checked(self, chunk_seconds: float) -> float:

@@ -16,7 +16,7 @@ from ..configuration.answer_forms import AnswerForm, answer_forms
 from ..modeling.modality_generation import StayInModality
 from ..processing.sutlm_answers import question_sequence, written_answer
 from .clip_pieces import Piece
-from .prompted_answers import PromptedAnswers, class_result, greedy_unless_told
+from .prompted_answers import PromptedAnswers, check_room, class_result, greedy_unless_told
 from .written_words import log_probs_of_generated, written_letters, written_tokens
 
 _UNIT_RATE = 16000  # Hz; a unit model that wants another resamples
@@ -120,8 +120,15 @@ class OfUnits(UnderstandingReader):
         return self.processor.units(samples, _UNIT_RATE, name)
 
     def batch(self, pieces: Sequence[Piece]) -> Any:
+        """What a classifier reads. Raises `AudioError` for a piece of more tokens than the model has positions."""
         units = [piece.content for piece in pieces]
-        return self.processor(units=units, return_tensors="pt").to(self.model.device)
+        batch = self.processor(units=units, return_tensors="pt")
+        check_room(pieces, batch["attention_mask"].sum(1).tolist(), 0, self.positions)
+        return batch.to(self.model.device)
+
+    @property
+    def positions(self) -> int | None:
+        return getattr(self.model.config.text_config, "max_position_embeddings", None)  # not all families have a limit
 
 
 # ---- what models say -----------------------------------------------------------------------------------------------
@@ -181,7 +188,8 @@ class TextOfUnits(OfUnits):
         questions = [question_sequence(processor, ("speech", piece.content), form.glue) for piece in pieces]
         batch = processor.tokenizer.pad({"input_ids": questions}, padding_side="left", return_tensors="pt")
         width = batch["input_ids"].shape[1]
-        options = greedy_unless_told(options, width, getattr(config.text_config, "max_position_embeddings", None))
+        check_room(pieces, list(map(len, questions)), options.get("max_new_tokens", 1), self.positions)
+        options = greedy_unless_told(options, width, self.positions)
         output = self.model.generate(
             **batch.to(self.model.device),
             **{

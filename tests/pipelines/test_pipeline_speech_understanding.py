@@ -132,6 +132,7 @@ def test_what_is_written_is_what_generate_writes(pipes):
         new = said[0, batch["input_ids"].shape[1] :].tolist()
         log_probs = token_log_probs(pipe.model, batch["input_ids"][0].tolist(), new, **speech)
         assert near(found["score"], float(np.exp(np.mean(log_probs))))
+        assert near(pipe(CLIPS, batch_size=3, task="order", max_new_tokens=5, **options)[1], found)
     assert "slots" in found and "scores" not in found
 
 
@@ -211,7 +212,7 @@ def test_a_long_clip_is_its_pieces(pipes, name, given):
         assert near(found[1][kind], [one for part in parts for one in part[kind]])
 
 
-def test_a_clip_that_is_too_long_is_refused_with_the_way_out(pipes):
+def test_a_clip_that_is_too_long_is_refused_with_the_way_out(pipes, monkeypatch):
     for name in ("classes of speech", "adapter"):
         with pytest.raises(AudioError, match=r"^the clip: 2\.50 s is longer than the 1\.5 s .* chunk_seconds=1\.5"):
             pipes[name](clip(40000))
@@ -219,8 +220,12 @@ def test_a_clip_that_is_too_long_is_refused_with_the_way_out(pipes):
         pipes["adapter"](clip(80000), chunk_seconds=3)
     with pytest.raises(ValueError, match=r"chunk_seconds is 0\.5"):
         pipes["adapter"](CLIPS[0], chunk_seconds=0.5)
-    with pytest.raises(ValueError, match=r"and 100000 new ones are more than the model's \d+ positions"):
-        pipes["adapter"](CLIPS[0], task="asr", max_new_tokens=100_000)
+    with pytest.raises(AudioError, match=r"^clip 0: \d+ tokens and 100000 new ones are more than the model's \d+ pos"):
+        pipes["adapter"](CLIPS, task="asr", max_new_tokens=100_000, batch_size=2)
+    for name in ("classes of units", "text of units"):
+        monkeypatch.setattr(pipes[name].model.config.text_config, "max_position_embeddings", 31)
+        with pytest.raises(AudioError, match=r"^clip 1: \d+ tokens .* the model's 31 positions; pass chunk_seconds"):
+            pipes[name]([CLIPS[0][:5000], CLIPS[0]], batch_size=2)
 
 
 # ---- what is asked -------------------------------------------------------------------------------------------------
