@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoProcessor
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..modeling.modeling_frozen_backbones import quiet_loading
 from .saved_model import read_saved_model
 
 __all__ = ["LOSS_FILE", "WEIGHTS_FILE", "CheckpointChangedError", "check_loss", "forget_weights", "record_loss"]
@@ -117,14 +118,22 @@ def _loss_of(folder: Path) -> float:
     with _with_weights(folder) as place:
         config, auto_class = AutoConfig.from_pretrained(place), read_saved_model(place).auto_class
         batch = (BATCHES.get(config.model_type) or BATCHES[auto_class])(config, place)
-        loaded, info = getattr(transformers, auto_class).from_pretrained(
-            place, dtype=torch.float32, output_loading_info=True
-        )
-    if problems := {kind: sorted(map(str, names))[:3] for kind, names in info.items() if names}:
-        raise CheckpointChangedError(f"{folder} does not load whole: {problems}")
+        _loaded_whole("AutoModel", place, leftovers={"unexpected_keys"})  # a head, perhaps
+        model = _loaded_whole(auto_class, place)
     torch.manual_seed(0)
-    output = loaded.eval()(**batch)
+    output = model.eval()(**batch)
     return float(output.units.double().mean() if config.model_type == "speech_units" else output.loss)
+
+
+def _loaded_whole(auto_class: str, place: Path, leftovers: Collection[str] = ()) -> Any:
+    """The model in float32. Raises `CheckpointChangedError` for problems but those of the kinds `leftovers`."""
+    load = getattr(transformers, auto_class).from_pretrained
+    with quiet_loading():
+        model, info = load(place, dtype=torch.float32, output_loading_info=True)
+    found = {kind: sorted(map(str, names))[:3] for kind, names in info.items() if names}
+    if problems := {kind: names for kind, names in found.items() if kind not in leftovers}:
+        raise CheckpointChangedError(f"{place.name} does not load whole by {auto_class}: {problems}")
+    return model
 
 
 def _clips() -> list[np.ndarray]:
