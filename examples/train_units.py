@@ -28,7 +28,7 @@ from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, des
 from speechzoo.evaluation.report import Corpus, Measurement, Parameters, Report, environment
 from speechzoo.evaluation.unit_layer_plot import plot_layers
 from speechzoo.evaluation.unit_quality import UnitQuality, measure_units
-from speechzoo.hub_cards.run_report import write_results
+from speechzoo.hub_cards.run_report import publish_run, write_results
 from speechzoo.training.adapter_arguments import option
 from speechzoo.training.adapter_training import use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments
@@ -83,6 +83,9 @@ class OutputArguments:
     results_file: Path | None = option(None, "a second copy of the report")
     card_title: str = option("Speech units", "headline of the report and of the card")
     limits: list[str] = option([], "what readers should know, one sentence each")
+    push_to_hub: str | None = option(None, "publish to this Hub id")
+    private: bool = option(True, "make the published repository private")
+    verify: bool = option(True, "before that, try the published code in a process without this package")
 
 
 def main() -> None:
@@ -128,6 +131,7 @@ def main() -> None:
     plot_layers(output.output_dir / "layers.png", measured, output.card_title)
     write_results(report, output.output_dir, output.results_file)
     print(f"unit model, report, plot and card are in {output.output_dir}; codebook {kept.config.codebook_hash}")
+    publish_run(output.output_dir, output.push_to_hub, output.private, output.verify)
 
 
 def read(sources: Sequence[str], most: int | None) -> Dataset:

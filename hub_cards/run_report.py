@@ -9,6 +9,7 @@ from ..evaluation.learning_curve import plot_learning_curve
 from ..evaluation.report import Report, write_report
 from ..training.adapter_arguments import RunArguments
 from .model_card import write_model_card
+from .publishing import publish_folder
 from .result_tables import measurement_table
 
 
@@ -32,15 +33,31 @@ def write_results(report: Report, folder: Path, results_file: Path | None = None
     return report
 
 
-def finish_run(report: Report, output: RunArguments) -> None:
-    """Writes what `write_results` writes, and prints what was measured.
+def publish_run(folder: Path, repository: str | None, private: bool, verify: bool) -> None:
+    """Publishes what a run left in its folder, unless `repository` is `None`; see `publish_folder`.
 
-    Raises `SystemExit` where a bar of `output.check` was missed.
+    Raises `SystemExit`, which says how to do it later, where it fails.
+    """
+    if repository is None:
+        return
+    try:
+        publication = publish_folder(folder, repository, private=private, verify=verify)
+    except (OSError, ValueError) as error:
+        later = f"what was trained is in {folder}; publish it later: speechzoo publish {folder} {repository}"
+        raise SystemExit(f"{error}\n{later}") from error
+    print("published:", publication.commit_url)
+
+
+def finish_run(report: Report, output: RunArguments) -> None:
+    """Writes what `write_results` writes, prints what was measured, and publishes where that was asked for.
+
+    Raises `SystemExit` where a bar of `output.check` was missed, or publishing failed.
     """
     report = write_results(report, output.output_dir, output.results_file)
     if report.examples:
         print(side_by_side(report.examples), "\n")
     print(measurement_table(report.measurements), "\n")
     print(f"all of it is in {output.output_dir}; seconds by phase: {report.wall_seconds}")
+    publish_run(output.output_dir, output.push_to_hub, output.private, output.verify)
     if missed := missed_bars(report.measurements, output.check):
         raise SystemExit("\n".join(missed))

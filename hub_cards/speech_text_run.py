@@ -24,14 +24,12 @@ from ..evaluation.adapter_report import (
     tuning_settings,
 )
 from ..evaluation.cascade import load_recognizer
-from ..evaluation.learning_curve import plot_learning_curve
 from ..evaluation.reload_check import reloads_equal
-from ..evaluation.report import Measurement, Report, environment, training_history, write_report
+from ..evaluation.report import Measurement, Report, environment, training_history
 from ..training.adapter_arguments import DataArguments, OutputArguments
 from ..training.adapter_training import read_examples, read_training_examples, refuse_shared_clips
-from .model_card import write_model_card
-from .publishing import publish
 from .result_tables import measurement_table
+from .run_report import publish_run, write_results
 
 
 @dataclass(frozen=True)
@@ -101,23 +99,16 @@ class SpeechTextRun:
     def finish(self) -> Report:
         """Saves, tests and reloads the model, writes report, curve and card, and publishes where that was asked for.
 
-        Raises `SystemExit` when the saved model gives other logits, or a bar was missed.
+        Raises `SystemExit` when the saved model gives other logits, a bar was missed, or publishing failed.
         """
         output = self.output
         self.model.save_pretrained(output.output_dir)
         self.processor.save_pretrained(output.output_dir)
         final_test = self._test()
         self._check_reload()
-        report = write_report(output.output_dir / "report.json", self._report(final_test))
-        curve = output.output_dir / "learning_curve.png"
-        plot_learning_curve(curve, report.history, output.card_title)
-        write_model_card(output.output_dir, output.push_to_hub or output.output_dir.name, report)
-        if output.results_file:
-            write_report(output.results_file, report)
+        report = write_results(self._report(final_test), output.output_dir, output.results_file)
         self._tell(report)
-        if output.push_to_hub:
-            parts = (self.model, self.processor, output.push_to_hub, [curve], report)
-            print("published:", publish(*parts, private=output.private).commit_url)
+        publish_run(output.output_dir, output.push_to_hub, output.private, output.verify)
         if missed := missed_bars(report.measurements, output.check):
             raise SystemExit("\n".join(missed))
         return report

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from loopback_hub import LoopbackHub
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from speechzoo import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor
+from speechzoo.hub_cards.code_verification import run_without_package
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_adapter.py"
 LOAD = """
@@ -121,6 +123,8 @@ def test_the_report_says_what_was_run(trained):
 def test_what_was_published_comes_back_by_name_in_a_fresh_process(trained, tmp_path):
     files = trained.hub.files("org/adapter")
     assert {"model.safetensors", "config.json", "processor_config.json", "README.md", "report.json"} <= files.keys()
+    assert {"learning_curve.png", "modeling_speech_text_adapter.py"} <= files.keys()
+    assert len(trained.hub.repository("org/adapter").commits) == 2, "the first one, and all of this"
     # Its backbones are folders, so they went along.
     assert json.loads(files["config.json"])["audio_model_id"] is None
     assert json.loads(files["report.json"])["self_contained"] is True
@@ -133,6 +137,46 @@ def test_what_was_published_comes_back_by_name_in_a_fresh_process(trained, tmp_p
     model = SpeechTextAdapterForConditionalGeneration.from_pretrained(trained.output).eval()
     processor = SpeechTextAdapterProcessor.from_pretrained(trained.output)
     batch = processor(processor.prompt("asr"), str(clip), targets="heat up", return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(load_file(told)["logits"], model(**batch, return_logits=True).logits)
+
+
+WITHOUT_PACKAGE = """
+import sys
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMultimodalLM
+
+torch.set_num_threads(1)
+model = AutoModelForMultimodalLM.from_pretrained("org/launched", trust_remote_code=True).eval()
+with torch.no_grad():
+    save_file({"logits": model(**load_file(sys.argv[1]), return_logits=True).logits.contiguous()}, sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_one_command_trains_and_publishes_for_those_who_lack_the_package(trained, tmp_path, monkeypatch):
+    words = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu", SCRIPT, "--config"]
+    words += [trained.configuration, "--output_dir", tmp_path / "launched", "--push_to_hub", "org/launched"]
+    done = run(words, **trained.environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    repository = trained.hub.repository("org/launched")
+    assert f"published: {trained.hub.url}/org/launched/commit/{repository.at('main').id}" in done.stdout
+    report = json.loads(trained.hub.files("org/launched")["report.json"])
+    card = ModelCard(trained.hub.files("org/launched")["README.md"].decode())
+    measured = {row["name"]: row["value"] for row in report["measurements"]}
+    assert {result.metric_name: result.metric_value for result in card.data.eval_results} == measured
+    model = SpeechTextAdapterForConditionalGeneration.from_pretrained(tmp_path / "launched").eval()
+    processor = SpeechTextAdapterProcessor.from_pretrained(tmp_path / "launched")
+    batch = processor(
+        processor.prompt("asr"), str(trained.corpus / "audio/3.flac"), targets="heat up", return_tensors="pt"
+    )
+    save_file(dict(batch), tmp_path / "batch.safetensors")
+    script, told = tmp_path / "load.py", tmp_path / "logits.safetensors"
+    script.write_text(WITHOUT_PACKAGE)
+    for name, value in {**trained.environment, "HF_HOME": str(tmp_path / "home")}.items():
+        monkeypatch.setenv(name, value)
+    run_without_package(script, str(tmp_path / "batch.safetensors"), str(told))
     with torch.no_grad():
         assert torch.equal(load_file(told)["logits"], model(**batch, return_logits=True).logits)
 

@@ -19,6 +19,8 @@ from speechzoo.evaluation.report import Measurement, Report, read_report, write_
 from speechzoo.hub_cards import publishing
 from speechzoo.hub_cards.code_closure import CodeExportError
 from speechzoo.hub_cards.publishing import publish, publish_folder
+from speechzoo.hub_cards.run_report import finish_run
+from speechzoo.training.adapter_arguments import RunArguments
 
 REPORT = Report("Tones", "speech_text_adapter", "train_adapter.py", measurements=[Measurement("tones", "wer", 0.25)])
 ADAPTER = {"config.json", "generation_config.json", "model.safetensors", "processor_config.json", "tokenizer.json"}
@@ -210,6 +212,21 @@ def test_a_processor_that_names_a_folder_is_refused_until_it_names_a_hub_id(hub,
     assert not hub.requests
     publish_folder(folder, "org/joint", names={"unit_model_id": "org/units"})
     assert json.loads(hub.files("org/joint")["processor_config.json"])["unit_model_id"] == "org/units"
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_publishes_what_it_wrote(hub, small, unverified, capsys):
+    output = RunArguments(small, push_to_hub="org/t2u", private=False, verify=False)
+    finish_run(Report("Said in units", "text_to_unit", "train_text_to_unit.py"), output)
+    assert {"model.safetensors", "report.json", "README.md", "modeling_text_to_unit.py"} <= hub.files("org/t2u").keys()
+    assert not hub.repository("org/t2u").private and not unverified
+    assert f"published: {hub.url}/org/t2u/commit/" in capsys.readouterr().out
+    hub.fail("POST /api/models/org/t2u/commit/", "error", status=403)
+    report = Report("Said otherwise", "text_to_unit", "train_text_to_unit.py")
+    with pytest.raises(SystemExit, match=rf"403 Forbidden.*\n.*publish it later: speechzoo publish {small} org/t2u"):
+        finish_run(report, output)
 
 
 # ---- push_to_hub ---------------------------------------------------------------------------------------------------
