@@ -37,6 +37,7 @@ def plot_layers(path: str | Path, layers: Mapping[int, UnitQuality], title: str 
     panels[-1].set_ylim(bottom=0)
     panels[-1].set_xlabel("layer of the encoder")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)  # one layer alone has no width
     for panel in panels:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)

@@ -116,7 +116,7 @@ def main() -> None:
         wall_seconds=watch.seconds,
         parameters=count_parameters(model),
         limits=output.limits,
-        corpora=describe_corpora(corpora, model.config.label_rate),
+        corpora=describe_corpora(corpora, data, model.config.label_rate),
         backbones=[describe_backbone("speech encoder", encoder.start, encoder.start_revision, frozen=False)]
         if encoder.start
         else [],
@@ -128,14 +128,14 @@ def main() -> None:
     finish_run(report, output)
 
 
-def describe_corpora(corpora: JointCorpora, label_rate: float) -> list[Corpus]:
+def describe_corpora(corpora: JointCorpora, data: JointDataArguments, label_rate: float) -> list[Corpus]:
     """What was heard, each corpus by its role."""
-    parts = {
-        ("speech", "training"): corpora.speech,
-        ("validation", "choosing settings"): corpora.validation,
-        **{(name, "final test"): clips for name, clips in corpora.tests.items()},
-    }
-    return [describe(name, role, clips, label_rate) for (name, role), clips in parts.items() if clips]
+    parts = [
+        (data.speech_data, "training", corpora.speech),
+        (data.validation_data, "choosing settings", corpora.validation),
+        *(([data.test_data[name]], "final test", clips) for name, clips in corpora.tests.items()),
+    ]
+    return [describe(", ".join(sources), role, clips, label_rate) for sources, role, clips in parts if clips]
 
 
 def describe(name: str, role: str, clips: Sequence[LabeledClip], label_rate: float) -> Corpus:

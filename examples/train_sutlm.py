@@ -108,11 +108,12 @@ def main() -> None:
         if not reloads_equal(model, batch, output.output_dir, "AutoModelForCausalLM"):
             raise SystemExit(f"'{output.output_dir}' gives other logits after loading; the checkpoint is not sound")
 
-    roles = {
-        ", ".join([*mixture.speech_data, *mixture.paired_data]): ("training", list(data.utterances.values())),
-        ", ".join(mixture.validation_data): ("validation", validation_data.speech if validation_data else []),
-        **{name: ("final test", utterances) for name, utterances in test_data.items()},
-    }
+    heard = list(dict.fromkeys([*mixture.speech_data, *mixture.paired_data]))
+    used = [
+        (heard, "training", list(data.utterances.values())),
+        (mixture.validation_data, "validation", validation_data.speech if validation_data else []),
+        *(([tests.test_data[name]], "final test", utterances) for name, utterances in test_data.items()),
+    ]
     report = Report(
         title=output.card_title,
         system=model.config.model_type,
@@ -125,8 +126,8 @@ def main() -> None:
         parameters=count_parameters(model),
         limits=output.limits,
         corpora=[
-            describe_utterances(name, role, utterances, reader.frame_rate)
-            for name, (role, utterances) in roles.items()
+            describe_utterances(", ".join(sources), role, utterances, reader.frame_rate)
+            for sources, role, utterances in used
             if utterances
         ],
         backbones=[

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from card_cases import check_card
 from joint_encoder_cases import TINY
 from transformers import AutoModelForCTC, AutoModelForSequenceClassification, AutoProcessor
 
@@ -106,6 +107,7 @@ def test_sentiment_by_what_is_trained_on(run, tmp_path, train_on, heard):
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
     assert model.config.label2id == {"Negative": 0, "Neutral": 1, "Positive": 2}
     assert model.config.answers == {"sentiment": {}}
+    check_card(tmp_path / "tuned")
     assert model.config.freeze_layers == 1 and (tmp_path / "tuned" / "learning_curve.png").is_file()
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from card_cases import check_card
 from sutlm_cases import joint_model, joint_processor
 from timed_corpus import unit_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoProcessor
@@ -86,6 +87,7 @@ def test_sentiment_by_what_is_trained_on(run, tmp_path, train_on, sequences):
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
     assert model.config.label2id == {"Negative": 0, "Neutral": 1, "Positive": 2}
     assert AutoProcessor.from_pretrained(tmp_path / "tuned").unit_model_id is not None
+    check_card(tmp_path / "tuned")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from card_cases import check_card
 from joint_pretraining_cases import (
     SHAPE,
     TEXTS,
@@ -90,6 +91,7 @@ def test_the_script_trains_a_start_and_what_begins_with_it(tmp_path):
     assert report["settings"]["texts"] + report["corpora"][0]["clips"] == len(TEXTS), "each clip is heard or read"
     assert {"text_ctc_loss", "unit_loss", "masked_share"} <= report["history"][-1]["evaluation"].keys()
     assert (tmp_path / "cell" / "learning_curve.png").stat().st_size > 1000
+    check_card(tmp_path / "cell")
     assert SpeechLMForSequenceClassification.from_pretrained(tmp_path / "cell").config.swap_prob == 0.4
 
 

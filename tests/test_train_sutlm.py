@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from card_cases import check_card
 from timed_corpus import unit_model, write_timed_corpus
 from transformers import AutoModelForCausalLM, AutoProcessor
 
@@ -55,6 +56,7 @@ def test_the_report_says_what_was_measured(trained):
     assert all(row["chance"] == 0.5 and row["items"] == 4 for row in rows.values())
     assert {corpus["role"]: corpus["clips"] for corpus in report["corpora"]} == {"training": 5, "final test": 4}
     assert (trained / "joint0" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    check_card(trained / "joint0")
 
 
 def test_the_folder_takes_a_waveform(trained):
@@ -94,3 +96,4 @@ def test_it_is_tested_again_with_a_judge(trained, backbones):
     perplexities = {row["name"]: row["value"] for row in again["measurements"] if row["metric"] == "pelm"}
     assert {"tones: t2t", "tones: true text", "tones: prompt copied"} <= perplexities.keys()
     assert all(value > 1 for value in perplexities.values())
+    assert not (trained / "tested" / "README.md").exists(), "a test saves no model"

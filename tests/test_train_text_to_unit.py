@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from card_cases import check_card
 from timed_corpus import TEXTS, unit_model, write_timed_corpus
 
 from speechzoo import SpeechLMProcessor
@@ -48,6 +49,7 @@ def test_the_script_trains_tests_and_leaves_a_model(backbones, tmp_path):
     assert {corpus["role"]: corpus["clips"] for corpus in report["corpora"]} == {
         "training": 5, "choosing settings": 2, "final test": 3,
     }  # fmt: skip
+    check_card(tmp_path / "model")
     units = [str(unit) for unit in range(12)]
     processor = SpeechLMProcessor(SpeechLMFeatureExtractor(), letter_tokenizer(), units, letters, sound_out=False)
     processor.name_text_to_unit(str(tmp_path / "model"))
