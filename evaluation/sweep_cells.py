@@ -72,7 +72,8 @@ class Grid:
 class ShownMeasurement:
     """A measurement of the cells' reports, by its name and metric there, with its title and scale in tables and plots.
 
-    Give `split` where the cells' reports hold it for several.
+    Give `split` where the cells' reports hold it for several, and `mean: geometric` for what is compared by factors,
+    such as perplexities.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ShownMeasurement:
     title: str = ""
     scale: Literal["linear", "log"] = "linear"
     split: str = ""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
 
     @property
     def label(self) -> str:

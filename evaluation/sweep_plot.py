@@ -56,14 +56,20 @@ def _draw(panel: Axes, report: SweepReport, column: ShownColumn) -> None:
     for name in _REFERENCES:
         _draw_reference(panel, report, values, name, column.scale)
     _label_axis(panel, report)
-    panel.set_ylabel(column.title)
+    panel.set_ylabel(textwrap.fill(column.title, 40))
     panel.set_yscale(column.scale)
     if column.scale == "log":
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        panel.yaxis.set_major_locator(LogLocator(subs=_labeled(*panel.get_ylim())))
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter(NullFormatter())
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _labeled(low: float, high: float) -> tuple[int, ...]:
+    """Which multiples of powers of ten are labeled: the fewer, the more powers there are."""
+    powers = math.log10(high / low)
+    return (1, 2, 3, 5, 7) if powers < 1.5 else (1, 3) if powers < 4 else (1,)
 
 
 def _draw_series(

@@ -5,9 +5,11 @@ speakers or clips would give is another question, which the intervals of the sin
 They stand beside the seeds' values in the report and are never averaged.
 """
 
+import math
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,14 @@ class SweepAxis:
 
 @dataclass(frozen=True)
 class ShownColumn:
-    """What was measured, and the scale (`linear`, `log`) of a plot."""
+    """What was measured, the scale (`linear`, `log`) of a plot, and which mean over seeds (`arithmetic`, `geometric`)
+    is taken.
+    """
 
     title: str
     metric: str
     scale: str = "linear"
+    mean: str = "arithmetic"
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class SeedValue:
 
 @dataclass(frozen=True)
 class SweepValue:
-    """One measurement of one cell: the mean over seeds, with Student's 95 % interval over seeds.
+    """One measurement of one cell: the mean over seeds, with Student's 95 % interval over seeds; see `ShownColumn`.
 
     `chance`, `majority` and `topline` are what the runs report, in the mean over seeds where it differs.
     """
@@ -96,7 +101,10 @@ class SweepCell:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A cell minus its baseline, in the mean over the seeds they share, with Student's 95 % interval of that mean."""
+    """A cell minus its baseline, in the mean over the seeds they share, with Student's 95 % interval of that mean.
+
+    Where means are geometric, the cell divided by its baseline.
+    """
 
     labels: dict[str, str]
     baseline: dict[str, str]
@@ -143,6 +151,19 @@ def student_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, units)
 
 
+def geometric_interval(values: Sequence[float]) -> Interval:
+    """The same of the values' logarithms, turned back. Raises `ValueError` for values that are not above 0."""
+    if min(values, default=1.0) <= 0:
+        raise ValueError(f"{min(values):g} has no logarithm; take the arithmetic mean")
+    interval = student_interval(np.log(values).tolist())
+    mean, low, high = (None if one is None else math.exp(one) for one in (interval.value, interval.low, interval.high))
+    return replace(interval, value=mean, low=low, high=high)
+
+
+_BY_DIFFERENCES = (operator.sub, student_interval)
+_BY_FACTORS = (operator.truediv, geometric_interval)
+
+
 def report_grid(sweep: SweepArguments, grid_name: str, command: str) -> SweepReport | None:
     """The report of a grid from its finished cells, or `None` when there is none.
 
@@ -159,6 +180,7 @@ def report_grid(sweep: SweepArguments, grid_name: str, command: str) -> SweepRep
         for shown in sweep.measurements
         for labels, runs in combinations
     ]
+    columns = [ShownColumn(shown.label, shown.metric, shown.scale, shown.mean) for shown in sweep.measurements]
     first = finished[0].report
     return SweepReport(
         title=": ".join(filter(None, [sweep.title, grid.title or grid_name])),
@@ -174,10 +196,10 @@ def report_grid(sweep: SweepArguments, grid_name: str, command: str) -> SweepRep
         language=first.language,
         limits=_differing_conditions(finished),
         axes=[SweepAxis(name, axis.title or name, axis.labels, axis.scale) for name, axis in grid.axes.items()],
-        shown=[ShownColumn(shown.label, shown.metric, shown.scale) for shown in sweep.measurements],
+        shown=columns,
         cells=[_cell_of(labels, runs, sweep.seed_flag) for labels, runs in combinations],
         values=values,
-        differences=paired_differences(grid, values),
+        differences=paired_differences(grid, values, [one.title for one in columns if one.mean == "geometric"]),
         budget=sweep.budget,
         missing=missing,
     )
@@ -200,7 +222,8 @@ def find_measurement(report: Report, shown: ShownMeasurement, where: str) -> Mea
 
 def value_of(labels: dict[str, str], shown: ShownMeasurement, rows: Mapping[int, Measurement]) -> SweepValue:
     """One measurement of one cell from what each seed gave."""
-    interval = student_interval([row.value for row in rows.values()])
+    mean = geometric_interval if shown.mean == "geometric" else student_interval
+    interval = mean([row.value for row in rows.values()])
     some = next(iter(rows.values()))
     return SweepValue(
         labels,
@@ -215,8 +238,12 @@ def value_of(labels: dict[str, str], shown: ShownMeasurement, rows: Mapping[int,
     )
 
 
-def paired_differences(grid: Grid, values: Sequence[SweepValue]) -> list[PairedDifference]:
-    """Every value minus that of the cell which differs from it on the axes of a baseline alone, over shared seeds."""
+def paired_differences(
+    grid: Grid, values: Sequence[SweepValue], geometric: Sequence[str] = ()
+) -> list[PairedDifference]:
+    """Every value minus that of the cell which differs from it on the axes of a baseline alone, over shared seeds;
+    measurements named in `geometric` are divided by it.
+    """
     by_cell = {(value.measured, *sorted(value.labels.items())): value for value in values}
     differences = []
     for baseline in grid.baselines:
@@ -225,9 +252,10 @@ def paired_differences(grid: Grid, values: Sequence[SweepValue]) -> list[PairedD
             if partner is None or partner is value:
                 continue
             other = {one.seed: one.value for one in partner.seeds}
-            by_seed = {str(one.seed): one.value - other[one.seed] for one in value.seeds if one.seed in other}
+            compare, mean = _BY_FACTORS if value.measured in geometric else _BY_DIFFERENCES
+            by_seed = {str(one.seed): compare(one.value, other[one.seed]) for one in value.seeds if one.seed in other}
             if by_seed:
-                interval = student_interval(list(by_seed.values()))
+                interval = mean(list(by_seed.values()))
                 bounds = (interval.value, interval.low, interval.high)
                 differences.append(
                     PairedDifference(value.labels, partner.labels, value.measured, *bounds, differences=by_seed)

@@ -34,7 +34,7 @@ def summary_table(report: SweepReport) -> str:
         [
             _escape(value.measured),
             *_labels(report, value.labels),
-            f"**{value.mean:.3f}**",
+            f"**{_number(value.mean)}**",
             _bounds(value.low, value.high),
             *(_number(getattr(value, name)) for name in compared),
         ]
@@ -56,23 +56,25 @@ def value_table(report: SweepReport, measured: str) -> str:
 def _value_row(report: SweepReport, value: SweepValue, compared: Sequence[str]) -> list[str]:
     return [
         *_labels(report, value.labels),
-        f"**{value.mean:.3f}**",
+        f"**{_number(value.mean)}**",
         _bounds(value.low, value.high),
-        " ".join(f"{seed.value:.3f}" for seed in value.seeds),
+        " ".join(_number(seed.value) for seed in value.seeds),
         *(_number(getattr(value, name)) for name in compared),
     ]
 
 
 def difference_table(report: SweepReport, differences: Sequence[PairedDifference]) -> str:
-    """Cells minus their baselines, seed by seed."""
-    header = [*_titles(report), "minus", "mean difference", "95 % interval over seeds", "each seed"]
+    """Cells minus their baselines, seed by seed; divided by them where means are geometric."""
+    factors = {column.title for column in report.shown if column.mean == "geometric"} & {differences[0].measured}
+    sign, compared = ("", ["divided by", "mean factor"]) if factors else ("+", ["minus", "mean difference"])
+    header = [*_titles(report), *compared, "95 % interval over seeds", "each seed"]
     rows = [
         [
             *_labels(report, one.labels),
             ", ".join(_escape(one.baseline[axis.name]) for axis in report.axes),
-            f"**{one.mean:+.3f}**",
-            _bounds(one.low, one.high, "+"),
-            " ".join(f"{difference:+.3f}" for difference in one.differences.values()),
+            f"**{_number(one.mean, sign)}**",
+            _bounds(one.low, one.high, sign),
+            " ".join(_number(difference, sign) for difference in one.differences.values()),
         ]
         for one in differences
     ]
@@ -110,6 +112,11 @@ def _how_made(report: SweepReport) -> str:
         "say nothing of other speakers or clips, may reach beyond what a metric can be, and have no width where all "
         "seeds agree.",
     ]
+    if factors := sorted({column.metric for column in report.shown if column.mean == "geometric"}):
+        sentences.append(
+            f"Means of {', '.join(factors)} are geometric, with intervals of the logarithms, turned back, and factors "
+            "in place of differences."
+        )
     if report.differences:
         sentences.append(
             "Differences are paired by seed; their intervals are not widened for the number of comparisons."
@@ -145,12 +152,17 @@ def _table(header: Sequence[str], words: int, rows: Sequence[Sequence[str]]) -> 
 
 
 def _bounds(low: float | None, high: float | None, sign: str = "") -> str:
-    return DASH if low is None or high is None else f"{low:{sign}.3f} to {high:{sign}.3f}"
+    return DASH if low is None or high is None else f"{_number(low, sign)} to {_number(high, sign)}"
 
 
-def _number(value: float | None) -> str:
-    return DASH if value is None else f"{value:.3f}"
+def _number(value: float | None, sign: str = "") -> str:
+    """Three decimals; three significant digits of what they would not show, and none of what is large."""
+    if value is None:
+        return DASH
+    if abs(value) >= 1000:
+        return f"{value:{sign},.0f}"
+    return f"{value:{sign}.3g}" if 0 < abs(value) < 0.001 and not sign else f"{value:{sign}.3f}"
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

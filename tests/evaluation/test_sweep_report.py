@@ -13,8 +13,14 @@ from speechzoo.evaluation.report import Measurement, Report, read_report, write_
 from speechzoo.evaluation.sweep_cells import Axis, Grid
 from speechzoo.evaluation.sweep_plot import plot_sweep
 from speechzoo.evaluation.sweep_records import CellFolder, CellRecord
-from speechzoo.evaluation.sweep_report import SweepReport, find_measurement, report_grid, student_interval
-from speechzoo.evaluation.sweep_tables import sweep_page
+from speechzoo.evaluation.sweep_report import (
+    SweepReport,
+    find_measurement,
+    geometric_interval,
+    report_grid,
+    student_interval,
+)
+from speechzoo.evaluation.sweep_tables import summary_table, sweep_page
 
 VALUES = {("0", 0): 0.50, ("0", 1): 0.51, ("0", 2): 0.54, ("2", 0): 0.70, ("2", 1): 0.74, ("2", 2): 0.75}
 T_OF_2 = 4.302653  # Student's t with 2 degrees of freedom, 97.5 %, from a printed table
@@ -203,3 +209,32 @@ def test_means_and_intervals_are_what_is_drawn(sweep, tmp_path, monkeypatch):
     assert across == [0, 1]
     assert up == pytest.approx([0.51666667, 0.73])
     assert below == pytest.approx(above) and below[0] == pytest.approx(0.05171, abs=1e-5)
+
+
+def test_geometric_means_are_of_logarithms_and_differences_are_factors(tmp_path):
+    factors = dataclasses.replace(WER, mean="geometric")
+    marked = dataclasses.replace(INTENT, title="a | <T_EN>")
+    sweep = stand_in(tmp_path, measurements=[marked, factors], seeds=[0, 1, 2])
+    for cell in sweep.cells:
+        # Word error rates of 0.01, 0.1 and 1, ten times as much at depth 0.
+        wer = 10.0 ** (cell.seed - 2) * (10 if cell.labels["depth"] == "0" else 1)
+        finish(sweep, cell, 1 - 2 * wer)
+    report = report_grid(sweep, "depth", "command")
+    deep = value(report, "WER", "2")
+    assert deep.mean == pytest.approx(0.1)
+    spread = 10 ** (T_OF_2 / math.sqrt(3))  # the logarithms to base 10 deviate by 1
+    assert (deep.low, deep.high) == pytest.approx((0.1 / spread, 0.1 * spread), rel=1e-6)
+    factor = report.differences[1]
+    assert factor.differences == pytest.approx({"0": 10, "1": 10, "2": 10})
+    assert (factor.mean, factor.low, factor.high) == pytest.approx((10, 10, 10))
+    page = sweep_page(report)
+    assert "| depth | divided by | mean factor |" in page
+    assert "| depth | minus | mean difference |" in page
+    assert "| 2 | **0.100** | 0.000328 to 30.489 | 0.010 0.100 1.000 | 0.000 |" in page
+    assert "Means of wer are geometric" in page
+    assert "| a \\| &lt;T_EN> | 2 |" in summary_table(report)
+
+
+def test_there_is_no_geometric_mean_of_nothing():
+    with pytest.raises(ValueError, match="0 has no logarithm; take the arithmetic mean"):
+        geometric_interval([1.0, 0.0])
