@@ -83,6 +83,8 @@ class OutputArguments:
     results_file: Path | None = option(None, "a second copy of the report")
     card_title: str = option("Speech units", "headline of the report and of the card")
     limits: list[str] = option([], "what readers should know, one sentence each")
+    card_language: list[str] = option(["en"], "languages it understands, for the card")
+    card_license: str = option("apache-2.0", "license of the trained weights, for the card")
     push_to_hub: str | None = option(None, "publish to this Hub id")
     private: bool = option(True, "make the published repository private")
     verify: bool = option(True, "before that, try the published code in a process without this package")
@@ -125,6 +127,8 @@ def main() -> None:
         settings={**vars(training), **{name: getattr(units, name) for name in DECIDE_UNITS}},
         limits=output.limits,
         paper="2310.08715",
+        license=output.card_license,
+        language=output.card_language,
         pipeline_tag="feature-extraction",
         plots={"layers.png": "How well the units of each compared layer tell phones apart"},
     )

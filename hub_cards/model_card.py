@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..data.corpus_sources import SOURCES
+from ..data.corpus_sources import HUB_LICENSES, SOURCES
 from ..evaluation.report import Measurement, Report, read_report
 from .card_templates import card_templates
 from .result_tables import measurement_table
@@ -95,7 +95,9 @@ def known_license(corpus: str) -> str:
 
 
 def with_front_matter(data: ModelCardData, body: str) -> str:
-    """A whole card. Raises `ValueError` when huggingface_hub cannot read it."""
+    """A whole card. Raises `ValueError` for a license unknown to the Hub, and for what it could not read."""
+    if data.license not in HUB_LICENSES:
+        raise ValueError(f"'{data.license}' is no license the Hub knows; give one such as apache-2.0, or other")
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     ModelCard(text)  # Raises when the Hub's own reader does not understand the front matter.
     return text

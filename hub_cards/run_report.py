@@ -1,5 +1,6 @@
 """How a script's run ends: its report beside what it made, pictures, a card, and bars that it has to reach."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from transformers.utils import CONFIG_NAME
@@ -53,6 +54,7 @@ def finish_run(report: Report, output: RunArguments) -> None:
 
     Raises `SystemExit` where a bar of `output.check` was missed, or publishing failed.
     """
+    report = replace(report, license=output.card_license, language=output.card_language)
     report = write_results(report, output.output_dir, output.results_file)
     if report.examples:
         print(side_by_side(report.examples), "\n")

@@ -120,6 +120,8 @@ class RunArguments:
     results_file: Path | None = option(None, "also write the report here")
     limits: list[str] = option([], "known limits, one sentence each")
     check: dict[str, float] = option({}, "bars on results rows; missing one ends the run with status 1")
+    card_language: list[str] = option(["en"], "languages it understands, for the card")
+    card_license: str = option("apache-2.0", "license of the trained weights, for the card")
     push_to_hub: str | None = option(None, "publish to this Hub id")
     private: bool = option(True, "make the published repository private")
     verify: bool = option(True, "before that, try the published code in a process without this package")
@@ -139,8 +141,6 @@ class OutputArguments(RunArguments):
     examples: int = option(12, "transcripts shown side by side")
     card_title: str = option("Speech-text adapter", "headline of the model card")
     card_description: str = option("", "what the model is, for the card")
-    card_language: list[str] = option(["en"], "languages it understands, for the card")
-    card_license: str = option("apache-2.0", "license of the trained weights, for the card")
 
 
 @dataclass

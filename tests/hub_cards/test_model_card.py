@@ -179,3 +179,8 @@ def test_a_class_that_no_auto_class_gives_is_named(report: Report, folder: Path)
     (folder / "config.json").write_text(json.dumps({"model_type": "sutlm", "architectures": ["SUTLMForNothing"]}))
     with pytest.raises(ValueError, match=r"SUTLMForNothing, which no Auto class gives"):
         write_model_card(folder, "a/b", report)
+
+
+def test_a_license_that_the_hub_does_not_know_is_refused(report: Report):
+    with pytest.raises(ValueError, match=r"'Apache 2' is no license the Hub knows"):
+        render_model_card(replace(report, license="Apache 2"), "a/b", ADAPTER)

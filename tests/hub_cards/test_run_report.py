@@ -31,9 +31,11 @@ def report() -> Report:
 
 def test_a_saved_model_gets_a_card_with_the_numbers_of_the_report(report: Report, tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(SUTLM))
-    finish_run(report, RunArguments(output_dir=tmp_path, results_file=tmp_path / "copy.json"))
+    told = {"card_license": "cc-by-4.0", "card_language": ["de"]}
+    finish_run(report, RunArguments(output_dir=tmp_path, results_file=tmp_path / "copy.json", **told))
     assert read_report(tmp_path / "copy.json") == read_report(tmp_path / "report.json")
     card = ModelCard.load(tmp_path / "README.md")
+    assert (card.data.license, card.data.language) == ("cc-by-4.0", ["de"])
     [row] = card.data.eval_results
     assert (row.metric_value, row.metric_args["chance"], row.metric_args["seeds"]) == (0.75, 0.5, {"training": 1})
     assert f'from_pretrained("{tmp_path}")' in card.text and "(learning_curve.png)" in card.text
