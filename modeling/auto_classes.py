@@ -31,7 +31,7 @@ _OF_CONFIGURATIONS = ("revision", "token", "trust_remote_code", "local_files_onl
 
 def auto_model_classes(config_class: type[PreTrainedConfig]) -> dict[str, type]:
     """Auto class -> class of a model that is registered for this configuration."""
-    autos = {
+    autos: dict[str, Any] = {
         name: member
         for name, member in vars(modeling_auto).items()
         if inspect.isclass(member) and issubclass(member, _BaseAutoModelClass) and member._model_mapping is not None

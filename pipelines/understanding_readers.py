@@ -117,6 +117,7 @@ class OfUnits(UnderstandingReader):
         return None
 
     def prepare(self, samples: np.ndarray, name: str) -> Any:
+        self.processor.run_units_on(self.model.device)
         return self.processor.units(samples, _UNIT_RATE, name)
 
     def batch(self, pieces: Sequence[Piece]) -> Any:

@@ -37,7 +37,7 @@ def whole(clip: Clip, results: Sequence[Result]) -> Result:
         means = [_mean([result["scores"][label] for result in results], shares) for label in labels]
         return {**class_result(labels, means), "chunks": chunks}
     names = [name for name in ("entities", "slots") if name in results[0]]
-    lists = {name: [one for result in results for one in result[name]] for name in names}
+    lists: dict[str, Any] = {name: [one for result in results for one in result[name]] for name in names}
     text = " ".join(result["text"] for result in results if result["text"])
     logarithms = [math.log(max(result["score"], 1e-300)) for result in results]
     return {"text": text, "score": math.exp(_mean(logarithms, shares)), **lists, "chunks": chunks}

@@ -405,6 +405,11 @@ class SUTLMProcessor(PushedWithCode, ProcessorMixin):
         """Deduplicated units of one clip, by the unit model."""
         return self.extractor.extract(audio, sampling_rate, name)
 
+    def run_units_on(self, device: Any) -> None:
+        """Moves the unit model to a device, where it is one that was loaded from a checkpoint."""
+        if isinstance(self.extractor, PretrainedUnits):
+            self.extractor.model.to(device)
+
     # ---- saving and loading ----------------------------------------------------------------------------------------
 
     @property
