@@ -42,6 +42,7 @@ class FewShotSystem:
     template: its way to write prompts, in place of that of the tasks.
     demonstrations: as what it is shown clips; one that reads text alone has no use for both.
     hears: whether it needs the sound of queries, and of clips that are shown as speech.
+    of_seeds: what takes its place under each seed, such as models that were trained with them.
     """
 
     facts: Mapping[str, Any]
@@ -49,6 +50,11 @@ class FewShotSystem:
     template: PromptTemplate | None = None
     demonstrations: tuple[Literal["speech", "text"], ...] = ("speech", "text")
     hears: bool = True
+    of_seeds: Mapping[int, "FewShotSystem"] = field(default_factory=dict)
+
+    def under(self, seed: int) -> "FewShotSystem":
+        """The system that answers under a seed."""
+        return self.of_seeds.get(seed, self)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class FewShotRun:
     grid: FewShotGrid
 
     def cells(self) -> list[Cell]:
-        """Every cell; a seed that decides nothing (no draw of clips, classes or words) is run once."""
+        """Every cell; a seed that decides nothing (no draw of clips, classes or words, no model) is run once."""
         return [
             Cell(task, system, demonstrations, selection, shots, seed)
             for system, settings in self.systems.items()
@@ -151,16 +157,19 @@ class FewShotRun:
             for shots in self.grid.shots
             for demonstrations in (settings.demonstrations if shots else (NOTHING,))
             for selection in (self.grid.selections if shots else (NOTHING,))
-            for seed in self._seeds(self.tasks[task], selection)
+            for seed in self._seeds(settings, self.tasks[task], selection)
         ]
 
-    def _seeds(self, task: FewShotTask, selection: str) -> tuple[int, ...]:
+    def _seeds(self, system: FewShotSystem, task: FewShotTask, selection: str) -> tuple[int, ...]:
         is_drawn = selection == FIXED or task.ways is not None or bool(task.symbols)
-        return self.grid.seeds if is_drawn else self.grid.seeds[:1]
+        return self.grid.seeds if is_drawn or system.of_seeds else self.grid.seeds[:1]
+
+    def _system(self, cell: Cell) -> FewShotSystem:
+        return self.systems[cell.system].under(cell.seed)
 
     def path(self, cell: Cell) -> Path:
         """Where the predictions of a cell are, or will be."""
-        system, source = self.systems[cell.system], self.grid.neighbors.get(cell.selection)
+        system, source = self._system(cell), self.grid.neighbors.get(cell.selection)
         facts = {
             "version": VERSION,
             "task": asdict(self.tasks[cell.task]),
@@ -186,12 +195,20 @@ class FewShotRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         embeddings: dict[tuple[str, str], Mapping[str, Any]] = {}
         with tqdm(total=sum(sizes[cell.task] for cell in missing), desc="few-shot", unit="query") as progress:
-            for system in dict.fromkeys(cell.system for cell in missing):
-                scorer = self.systems[system].load()
-                for cell in (one for one in missing if one.system == system):
+            for cells in self._by_system(missing):
+                scorer = self._system(cells[0]).load()
+                for cell in cells:
                     progress.set_postfix_str(cell.name)
                     answers = list(self._answers(cell, scorer, embeddings, progress.update))
                     write_answers(self.path(cell), answers)
+
+    def _by_system(self, cells: Sequence[Cell]) -> list[list[Cell]]:
+        """The cells that each system answers, so that one is loaded at a time."""
+        found: dict[tuple[str, int | None], list[Cell]] = {}
+        for cell in cells:
+            seed = cell.seed if cell.seed in self.systems[cell.system].of_seeds else None
+            found.setdefault((cell.system, seed), []).append(cell)
+        return list(found.values())
 
     def _answers(
         self,
@@ -203,7 +220,7 @@ class FewShotRun:
         template = self._template(cell)
         for group in query_groups(self.tasks[cell.task], self.materials[cell.task], cell.seed):
             shown = self._shown(cell, group, embeddings)
-            if self.systems[cell.system].hears:
+            if self._system(cell).hears:
                 _check_spoken(group.queries)
                 _check_spoken(one for clips in shown for one in clips if cell.demonstrations != "text")
             as_shown = as_text if cell.demonstrations == "text" else _as_it_is
@@ -234,7 +251,7 @@ class FewShotRun:
         return Neighbors(embeddings[key], source.other_texts).of(group.queries, group.pool, cell.shots, classes)
 
     def _template(self, cell: Cell) -> PromptTemplate:
-        return self.systems[cell.system].template or self.tasks[cell.task].template
+        return self._system(cell).template or self.tasks[cell.task].template
 
     def answers(self) -> dict[Cell, list[FewShotAnswer]]:
         """The answers of every finished cell, queries in the order of their ids."""

@@ -1,8 +1,8 @@
 """Systems of the few-shot harness and embeddings of its neighbors, from what a YAML file names."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -39,7 +39,7 @@ class SystemSettings:
 
     kind: "adapter" or "seal", a model that hears clips; "sutlm", which reads their units; "cascade", a language model
         that reads what a recognizer heard; "text", one that reads what was said, the topline.
-    model: Hub id or folder, of a cascade that of its language model.
+    model: Hub id or folder, of a cascade that of its language model. With {seed} in it each seed has its own.
     recognizer: of a cascade, any CTC or sequence-to-sequence speech recognizer.
     plain_text: transcripts are read in small letters without punctuation.
     glue: of a "sutlm", see `UnitPromptReader`.
@@ -148,14 +148,20 @@ def make_system(
     settings: SystemSettings,
     materials: Mapping[str, FewShotMaterial],
     rules: tuple[Rule, ...],
+    seeds: Sequence[int] = (),
     **options: Any,
 ) -> FewShotSystem:
     """A system whose models are loaded when it is first run.
 
     Args:
         materials: of all tasks, whose clips it may be asked to hear.
+        seeds: of the run, for a model that each has of its own.
         options: of `PromptScorer`.
     """
+    if "{seed}" in settings.model:
+        own = {seed: replace(settings, model=settings.model.replace("{seed}", str(seed))) for seed in seeds}
+        made = {seed: make_system(name, one, materials, rules, **options) for seed, one in own.items()}
+        return replace(made[seeds[0]], of_seeds=made)
     clips = clips_of(materials)
 
     def load() -> PromptScorer:

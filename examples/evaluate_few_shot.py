@@ -84,7 +84,10 @@ def main() -> None:
         output.output_dir / "predictions",
         tasks,
         materials,
-        {name: make_system(name, one, materials, tuple(plan.rules), **options) for name, one in systems.items()},
+        {
+            name: make_system(name, one, materials, tuple(plan.rules), plan.seeds, **options)
+            for name, one in systems.items()
+        },
         FewShotGrid(
             tuple(plan.shots),
             tuple(plan.seeds),

@@ -107,6 +107,26 @@ def test_what_is_shown_as_text_has_no_sound_and_the_query_keeps_its_own(run, sco
     assert sum(kinds) * 2 == len(kinds)
 
 
+def test_each_seed_may_have_a_model_of_its_own(run, loads, scorer):
+    def load(name: str) -> LastShown:
+        loads.append(name)
+        return scorer
+
+    own = {seed: FewShotSystem({"name": f"seed {seed}"}, partial(load, f"seed {seed}")) for seed in (0, 1)}
+    seeded = replace(run, systems={"trained": replace(own[0], of_seeds=own), "first": run.systems["first"]})
+    mine = [cell for cell in seeded.cells() if cell.system == "trained"]
+    assert {(cell.selection, cell.seed) for cell in mine if not cell.shots} == {("none", 0), ("none", 1)}
+    assert sum(cell.selection == "kate" for cell in mine) == 4
+    assert len(seeded.cells()) == 10 + 7
+    seeded.run()
+    assert loads == ["seed 0", "seed 1", "first"]
+    other = replace(own[1], facts={"name": "trained again"})
+    again = replace(
+        seeded, systems={"trained": replace(own[0], of_seeds={**own, 1: other}), "first": run.systems["first"]}
+    )
+    assert {cell.seed for cell in again.missing()} == {1}
+
+
 # --- resuming ---
 
 

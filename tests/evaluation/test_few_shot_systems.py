@@ -6,6 +6,7 @@ from pathlib import Path
 import few_shot_cases
 import pytest
 import tiny_models
+import torch
 from few_shot_cases import Clip, LabeledClip, material
 
 from speechzoo.evaluation import few_shot_systems
@@ -82,6 +83,17 @@ def test_a_saved_adapter_hears(backbones, tmp_path):
     clip = Clip("c", "turn on", [0.1, -0.1] * 4000)
     prompts = [FewShotPrompt((), (clip, "please")), FewShotPrompt(("turn on lights ",), (clip, "please"))]
     assert len(scorer(prompts, ["lights", "heat up"])["likelihood"]) == 2
+
+
+def test_a_model_of_each_seed(tmp_path):
+    for seed in (3, 5):
+        tiny_models.save_language_model("llama", tmp_path / f"seed{seed}", scale=1.0 + seed)
+    settings = SystemSettings("text", str(tmp_path / "seed{seed}"))
+    system = make_system("gold", settings, {}, ("likelihood",), (3, 5))
+    assert system.under(3).facts["model"] == model_facts(str(tmp_path / "seed3"))
+    assert system.under(5).facts["model"] == model_facts(str(tmp_path / "seed5")) != system.under(3).facts["model"]
+    weights = [system.under(seed).load().reader.language_model.model.layers[0].mlp.up_proj.weight for seed in (3, 5)]
+    assert not torch.equal(*weights)
 
 
 def test_facts_are_of_weights_and_not_of_folders(backbones, tmp_path):
