@@ -25,12 +25,14 @@ class SavedModel:
         carries_code: whether it loads without this package.
         requirements: distributions that its code cannot be loaded without.
         optional: those that some functions of its code import when they run.
+        pipelines: tasks that its code has pipelines for.
     """
 
     auto_class: str
     carries_code: bool = False
     requirements: list[str] = field(default_factory=list)
     optional: list[str] = field(default_factory=list)
+    pipelines: list[str] = field(default_factory=list)
 
 
 def read_saved_model(folder: str | Path) -> SavedModel:
@@ -51,7 +53,8 @@ def read_saved_model(folder: str | Path) -> SavedModel:
     wanted = [library for module in modules for library in module.libraries()]
     required = {name for _, name, may_fail in wanted if not may_fail}
     optional = {name for _, name, may_fail in wanted if may_fail} - required
-    return SavedModel(auto_class, True, *distributions_of(sorted(required), sorted(optional)))
+    needed = distributions_of(sorted(required), sorted(optional))
+    return SavedModel(auto_class, True, *needed, sorted(config.get("custom_pipelines", {})))
 
 
 def _auto_class(config: dict, path: Path) -> str:
