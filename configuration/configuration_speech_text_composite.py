@@ -56,6 +56,11 @@ class SpeechTextCompositeConfig(PreTrainedConfig):
         Its rank r, the numerator of its scale alpha / r, and the dropout before it.
     lora_seed (`int`, defaults to 0): seed of its first weights.
 
+    new_tokens (`list[str]`, *optional*):
+        Words for prompts that the LLM does not know, each of which becomes one token. Their embeddings are trained and
+        saved with the rest; the LLM reads them and never writes them.
+    new_token_ids (`list[int]`, *optional*): their ids, which the processor's `from_model_config` fills in.
+
     > How the LLM is held
 
     quantization (`"8bit"` or `"4bit"`, *optional*):
@@ -101,6 +106,9 @@ class SpeechTextCompositeConfig(PreTrainedConfig):
     lora_alpha: float = 16.0
     lora_dropout: float = 0.0
     lora_seed: int = 0
+
+    new_tokens: list[str] | None = None
+    new_token_ids: list[int] | None = None
 
     quantization: Literal["8bit", "4bit"] | None = None
 

@@ -225,6 +225,8 @@ class LoraOnBackbones(FrozenBackbonesModel):
         self.set_lora(headless._lora_in_use)
 
     def _check_fits(self, path: Any, config: Any, saved: Mapping[str, Tensor]) -> None:
+        if self.config.new_tokens or config.new_tokens:
+            raise ValueError(f"new tokens were trained here or in '{path}'; load it by itself")
         for field in (*_SHARED_FIELDS, *self.config.bridge_fields):
             ours, theirs = getattr(self.config, field), getattr(config, field)
             if ours != theirs:

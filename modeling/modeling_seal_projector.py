@@ -96,7 +96,10 @@ class SealProjector(SpeechBridge):
 class SealProjectorPreTrainedModel(SpeechTextPreTrainedModel):
     config: SealProjectorConfig
     _no_split_modules = ["SealProjector"]
-    _keep_in_fp32_modules_strict = ["projector"]  # it is trained, also beside half-precision backbones
+    _keep_in_fp32_modules_strict = [
+        "projector",
+        "prompt_tokens",
+    ]  # trained, also beside half precision
     _bridge_name = "projector"
 
 

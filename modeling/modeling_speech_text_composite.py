@@ -21,6 +21,7 @@ from .modeling_frozen_backbones import (
 )
 from .modeling_lora import OWN, LoraOnBackbones, initialize_lora, inject_lora
 from .modeling_padding_safe_encoders import encode_speech, frame_mask, make_padding_safe
+from .modeling_prompt_tokens import PromptTokens, known_ids
 from .modeling_quantization import QuantizedLanguageModel
 from .modeling_speech_bridge import SpeechBridge, embedding_width, table_size
 from .token_positions import unpadded_positions
@@ -52,6 +53,8 @@ class SpeechTextPreTrainedModel(LoraOnBackbones, QuantizedLanguageModel):
         if isinstance(module, SpeechBridge):
             init.ones_(module.output_scale)
             init.zeros_(module.output_shift)
+        if isinstance(module, PromptTokens):
+            init.normal_(module.weight, std=self.config.initializer_range)
 
 
 class SpeechTextModel(SpeechTextPreTrainedModel):
@@ -70,6 +73,9 @@ class SpeechTextModel(SpeechTextPreTrainedModel):
         make_padding_safe(self.audio_tower)
         self.language_model = LANGUAGE_MODEL.build(config)
         self.add_module(self._bridge_name, self._bridge_class(config, embedding_width(self.get_input_embeddings())))
+        self.prompt_tokens: PromptTokens | None = None
+        if config.new_tokens:
+            self.prompt_tokens = PromptTokens(len(config.new_tokens), embedding_width(self.get_input_embeddings()))
         self._resting_bridges, self._lora_in_use = {}, OWN
         inject_lora(self, config)
         self.post_init()
@@ -171,10 +177,11 @@ class SpeechTextModel(SpeechTextPreTrainedModel):
     def _embed(self, input_ids: Tensor | None) -> Tensor:
         if input_ids is None:
             raise ValueError("the model got neither input_ids nor inputs_embeds; pass one of them")
-        table, token = self.get_input_embeddings(), self.config.audio_token_id
-        if token >= table_size(table):
-            input_ids = input_ids.masked_fill(input_ids == token, 0)
-        return table(input_ids)
+        table = self.get_input_embeddings()
+        embeddings = table(known_ids(input_ids, table, self.config))
+        if self.prompt_tokens is None:
+            return embeddings
+        return self.prompt_tokens(input_ids, embeddings, self.config.new_token_ids)
 
     def _placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor) -> Tensor:
         """[B, T] where speech goes: at the placeholder's id, or where only embeddings came, at its embedding.

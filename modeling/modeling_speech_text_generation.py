@@ -89,7 +89,10 @@ class SpeechTextForConditionalGeneration(SpeechTextPreTrainedModel, GenerationMi
     def _ask_language_model(self) -> None:
         """Fills in what only its pretrained weights and its code can tell."""
         self.config.linear_head = self._head_is_linear()
-        self.model.bridge.match(embedding_statistics(self.get_input_embeddings()))
+        statistics = embedding_statistics(self.get_input_embeddings())
+        self.model.bridge.match(statistics)
+        if self.model.prompt_tokens is not None:
+            self.model.prompt_tokens.float().match(statistics)
 
     @torch.no_grad()
     def _head_is_linear(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
+from transformers import AddedToken, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
@@ -109,7 +109,9 @@ class SpeechTextAdapterProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
         tokenizer = AutoTokenizer.from_pretrained(
             config.text_model_id, **_pin(config.text_model_id, config.text_model_revision), **(hub or {})
         )
-        config.prompt_fingerprint = prompt_fingerprint(tokenizer)  # before the processor adds to it
+        config.prompt_fingerprint = prompt_fingerprint(tokenizer)  # before anything is added to it
+        if config.new_tokens:
+            config.new_token_ids = _add_words(tokenizer, config.new_tokens)
         shared = ("is_encoder_decoder", "frame_kernel", "frame_stride", "reduction_ratio", "encoding")
         processor = cls(extractor, tokenizer, **{name: getattr(config, name) for name in shared}, **fields)
         config.audio_token_id = processor.audio_token_id
@@ -303,6 +305,14 @@ def _prepare_tokenizer(tokenizer: Any, audio_token: str, padding_side: str) -> N
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked
     tokenizer.padding_side = padding_side
+
+
+def _add_words(tokenizer: Any, words: Sequence[str]) -> list[int]:
+    """Ids of words that become tokens. Raises `ValueError` for one that is a token already."""
+    if known := sorted(set(words) & tokenizer.get_vocab().keys()):
+        raise ValueError(f"'{known[0]}' is a token of the LLM already; leave it out of new_tokens")
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
+    return tokenizer.convert_tokens_to_ids(list(words))
 
 
 def _as_list(audio: Any) -> list[Any]:
