@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data.corpus_sources import HUB_LICENSES, SOURCES
-from ..evaluation.report import Measurement, Report, read_report
+from ..evaluation.report import Corpus, Measurement, Report, read_report
 from .card_templates import card_templates
 from .result_tables import measurement_table
 from .saved_model import SavedModel, read_saved_model
@@ -64,7 +65,7 @@ def render_body(template: str, report: Report, model_id: str, saved: SavedModel,
             model_id=model_id,
             saved=saved,
             results_table=measurement_table(report.measurements, noun),
-            **{"licenses": [corpus.license or known_license(corpus.name) for corpus in report.corpora], **more},
+            **{"corpora": [_as_shown(corpus) for corpus in report.corpora], **more},
         )
     )
     return re.sub(r"\n{3,}", "\n\n", body)  # Parts that are left out leave their blank lines.
@@ -94,6 +95,16 @@ def known_license(corpus: str) -> str:
     return ", ".join(dict.fromkeys(known[name] for name in names if name in known))
 
 
+def without_folders(sources: str) -> str:
+    """The same without the folders above the last of a path: they are of the machine, which nobody is told of."""
+    return re.sub(r"(?<![\w.])[~/][^\s,]*/", "", sources)
+
+
+def _as_shown(corpus: Corpus) -> Corpus:
+    license = corpus.license or known_license(corpus.name)
+    return replace(corpus, name=without_folders(corpus.name), license=license)
+
+
 def with_front_matter(data: ModelCardData, body: str) -> str:
     """A whole card. Raises `ValueError` for a license unknown to the Hub, and for what it could not read."""
     if data.license not in HUB_LICENSES:
@@ -117,7 +128,8 @@ def _eval_result(measurement: Measurement, report: Report) -> EvalResult:
         "seeds": dict(report.seeds) or None,
         "command": report.command,
     }
-    dataset = measurement.dataset or (report.corpora[0].name if report.corpora else "own recordings")
+    tested = measurement.dataset or (report.corpora[0].name if report.corpora else "own recordings")
+    dataset = without_folders(tested)
     return EvalResult(
         task_type=measurement.task or _TASKS.get(measurement.metric, report.pipeline_tag),
         dataset_type=dataset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
@@ -32,7 +33,7 @@ def render_tiny_zoo_card(folder: str | Path) -> str:
         report,
         f"{_PLACE}/{Path(folder).name}",
         read_saved_model(folder),
-        licenses=[GENERATED] * len(report.corpora),
+        corpora=[replace(corpus, license=GENERATED) for corpus in report.corpora],
         curve=evaluated[:: max(len(evaluated) // _CURVE_POINTS, 1)],
         curve_names=sorted({name for point in evaluated for name in point.evaluation if name != "loss"}),
     )

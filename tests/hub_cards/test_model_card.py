@@ -163,6 +163,14 @@ def test_pictures_and_licenses_of_known_corpora_are_shown(report: Report):
     assert known_license("synthetic:stories-test").startswith("Apache-2.0") and known_license("elsewhere") == ""
 
 
+def test_no_folder_of_the_machine_is_told(report: Report):
+    corpora = [Corpus("/home/me/recordings@train, slurp:~/corpora/slurp@train, org/set, output/x", "training", 3)]
+    tested = replace(report.measurements[0], dataset="slurp:/home/me/slurp@test")
+    card = render_model_card(replace(report, corpora=corpora, measurements=[tested]), "a/b", ADAPTER)
+    assert "| recordings@train, slurp:slurp@train, org/set, output/x | training | 3 |" in card
+    assert ModelCard(card).data.eval_results[0].dataset_name == "slurp:slurp@test" and "/me/" not in card
+
+
 def test_items_are_clips_where_there_is_speech(report: Report):
     texts = [Corpus("generated text", "training", clips=3000)]
     assert "400 clips of 12 speakers" in render_model_card(report, "a/b", ADAPTER)
