@@ -53,8 +53,8 @@ def read_saved_model(folder: str | Path) -> SavedModel:
     wanted = [library for module in modules for library in module.libraries()]
     required = {name for _, name, may_fail in wanted if not may_fail}
     optional = {name for _, name, may_fail in wanted if may_fail} - required
-    needed = distributions_of(sorted(required), sorted(optional))
-    return SavedModel(auto_class, True, *needed, sorted(config.get("custom_pipelines", {})))
+    needed, asked_for = distributions_of(sorted(required), sorted(optional))
+    return SavedModel(auto_class, True, needed, asked_for, sorted(config.get("custom_pipelines", {})))
 
 
 def _auto_class(config: dict, path: Path) -> str:
