@@ -118,8 +118,12 @@ def _check_token(hub: LoopbackHub, request: Request, asked: dict[str, str]) -> N
     repository = hub.repositories.get((asked.get("kind", ""), asked.get("name", "")))
     is_hidden = repository is not None and repository.private and not request.path.startswith("/lfs-objects/")
     is_open = request.method in ("GET", "HEAD") or re.fullmatch(open_routes, request.path)
-    if (is_hidden or not is_open) and request.headers.get("Authorization") != f"Bearer {hub.token}":
-        raise HubError(401, "Unauthorized", "A private repository, and any change, needs the token")
+    if request.headers.get("Authorization") == f"Bearer {hub.token}":
+        return
+    if is_hidden:
+        raise HubError(401, "RepoNotFound", "There is no such repository for you")
+    if not is_open:
+        raise HubError(401, "Unauthorized", "Changing a repository needs the token")
 
 
 def _path_parameters(match: re.Match[str]) -> dict[str, str]:

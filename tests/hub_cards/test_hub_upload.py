@@ -214,3 +214,20 @@ def test_what_is_stale_goes(hub, folder):
         "config.json",
         "model-00001-of-00001.safetensors",
     ]
+
+
+@pytest.mark.parametrize("kind", ["unheard", "cut"])
+def test_a_download_survives_what_passes(hub, folder, tmp_path_factory, kind):
+    send(folder)
+    hub.fail("GET /org/new/resolve/.*/model.safetensors", kind)
+    cache = tmp_path_factory.mktemp("cache")
+    path = HfApi().hf_hub_download("org/new", "model.safetensors", cache_dir=cache)
+    assert hub.faults[0].times == 0
+    with open(path, "rb") as file:
+        assert file.read() == LARGE
+
+
+def test_nobody_without_the_token_sees_what_is_private(hub, folder):
+    send(folder)
+    assert HfApi().repo_exists("org/new")
+    assert not HfApi(token=False).repo_exists("org/new")
