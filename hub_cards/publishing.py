@@ -142,7 +142,8 @@ def _publish_staged(folder: Path, to: Destination, self_contained: bool, verify:
         report = replace(read_report(folder / REPORT_NAME), self_contained=self_contained)
         write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, report))
     elif not (folder / CARD_NAME).is_file():
-        write_model_card(folder, to.repository, bare_report(folder, to.repository, self_contained))
+        bare = bare_report(folder, to.repository, self_contained)
+        write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, bare))
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
     if dry_run:

@@ -11,11 +11,12 @@ from huggingface_hub import CommitInfo, HfApi, ModelCard
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoConfig, PreTrainedModel, ProcessorMixin
 
+from ..evaluation.report import write_report
 from ..pipelines.pipeline_tasks import pipelines_of
 from .code_export import export_code, export_processor_code
 from .hub_upload import Destination, upload
 from .model_card import write_model_card
-from .publishing import CARD_NAME, STALE_WEIGHTS
+from .publishing import CARD_NAME, REPORT_NAME, STALE_WEIGHTS
 from .staged_checkpoint import bare_report, refuse_local_names, stage_model
 
 __all__ = ["push"]
@@ -62,7 +63,8 @@ def _stage_model(
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
     card = _card_there(to)
     if card is None:
-        write_model_card(folder, to.repository, bare_report(folder, to.repository, self_contained))
+        bare = bare_report(folder, to.repository, self_contained)
+        write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, bare))
         card = ModelCard.load(folder / CARD_NAME)
     if missing := [tag for tag in tags if tag not in (card.data.tags or ())]:
         card.data.tags = [*(card.data.tags or ()), *missing]

@@ -157,6 +157,7 @@ def bare_report(folder: Path, repository: str, self_contained: bool) -> Report:
         system=config.model_type,
         command=f'model.push_to_hub("{repository}")',
         backbones=[Backbone(_ROLES[one.name], source, one.revision(config)) for one, source in named.items()],
+        license="unknown",
         pipeline_tag=_TASKS.get(read_saved_model(folder).auto_class, "feature-extraction"),
         self_contained=self_contained,
     )

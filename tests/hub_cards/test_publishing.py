@@ -241,6 +241,7 @@ def test_push_to_hub_takes_code_along(hub, tmp_path):
     assert "modeling_sutlm.SUTLMForCausalLM" in json.loads(files["config.json"])["auto_map"].values()
     card = ModelCard(files["README.md"].decode())
     assert "mine" in card.data.tags and "sutlm" in card.data.tags and "org/joint" in card.text
+    assert card.data.license == "unknown" and json.loads(files["report.json"])["system"] == "sutlm"
     processor.push_to_hub("org/joint")
     files = hub.files("org/joint")
     auto_map = json.loads(files["processor_config.json"])["auto_map"]
