@@ -94,6 +94,7 @@ def test_a_checkpoint_ships_the_code_of_its_own_model_alone(folders):
     assert not modules["units"] & {"understanding_readers", "modality_generation"}
 
 
+@pytest.mark.slow
 def test_what_the_package_saves_again_names_no_code_that_is_not_there(backbones, tmp_path):
     UNDERSTANDING["classes of speech"](backbones, tmp_path / "first")
     export_code(tmp_path / "first", pipelines_of(AutoConfig.from_pretrained(tmp_path / "first")))

@@ -102,7 +102,11 @@ def test_any_to_any_takes_messages_with_speech(folder, pipe, tmp_path):
     save_audio(tmp_path / "clip.flac", CLIPS[0] / 2)
     content = [{"type": "text", "text": "transcribe "}, {"type": "audio", "path": str(tmp_path / "clip.flac")}]
     chat = [{"role": "user", "content": content}]
-    found = pipeline("any-to-any", model=str(folder))(chat, return_full_text=False, do_sample=False, **SHORT)
+    try:
+        any_to_any = pipeline("any-to-any", model=str(folder))
+    except ImportError as error:  # older versions of transformers ask for librosa, whatever is heard
+        pytest.skip(str(error))
+    found = any_to_any(chat, return_full_text=False, do_sample=False, **SHORT)
     assert found[0]["generated_text"].strip() == pipe(str(tmp_path / "clip.flac"))["text"]
 
 
@@ -110,7 +114,6 @@ def test_text_generation_goes_on_in_text(tmp_path):
     processor = joint_processor()
     joint_model("llama", processor).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    export_code(tmp_path)
     found = pipeline("text-generation", model=str(tmp_path))("turn on the", do_sample=False, **SHORT)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     prompt = processor.tokenizer("turn on the", return_tensors="pt")
