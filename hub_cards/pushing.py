@@ -40,11 +40,11 @@ def push(
     to = Destination(name, private=private, token=token, revision=revision, create_pr=create_pr)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        kind, stale = "processor", list[str]()
         if isinstance(member, ProcessorMixin):
-            kind, stale = "processor", ()
             _stage_processor(member, folder)
         else:
-            kind, stale = "model", STALE_WEIGHTS
+            kind, stale = "model", list(STALE_WEIGHTS)
             _stage_model(member, folder, to, max_shard_size, [*(member.model_tags or ()), *(tags or ())])
         commit, _ = upload(folder, to, commit_message or f"Upload {kind}", commit_description, stale=stale)
     return commit
@@ -61,7 +61,7 @@ def _stage_model(
 ) -> None:
     self_contained = stage_model(model, folder, save_backbones=False, max_shard_size=max_shard_size)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
-    card = _card_there(to)
+    card: Any = _card_there(to)
     if card is None:
         bare = bare_report(folder, to.repository, self_contained)
         write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, bare))
