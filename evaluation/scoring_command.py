@@ -130,7 +130,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         @wraps(scorer)
         def run(**given: Any) -> None:
-            with one_line_errors():
+            with one_line_errors("speechzoo score", "fewer --resamples"):
                 scorer(Request(**{option: given.pop(option) for option in shared}), **given)
 
         options = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in (*first, *own, *others)]

@@ -35,7 +35,7 @@ class Result:
 
 
 @contextmanager
-def one_line_errors(command: str = "speechzoo score", less: str = "fewer --resamples") -> Iterator[None]:
+def one_line_errors(command: str, less: str = "less at once") -> Iterator[None]:
     """Bad input ends the program with one line on stderr and code 2.
 
     less: what to ask for where there is not enough memory.

@@ -43,8 +43,8 @@ def publish(
             tag=tag,
         )
     except (ValueError, OSError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
+        typer.echo(f"speechzoo publish: {error}", err=True)  # of several lines where code fails elsewhere
+        raise typer.Exit(2) from error
     typer.echo(publication.listing)
     audience = "in private" if publication.private else "for everybody"
     typer.echo(f"published {audience}: {publication.commit_url}" if publication.commit_url else "nothing was sent")

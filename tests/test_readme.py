@@ -13,7 +13,7 @@ from exported_cases import CHECKPOINTS
 from speech_text_cases import clip
 from timed_corpus import unit_model
 
-from speechzoo import SUTLMProcessor
+from speechzoo import SpeechTextAdapterProcessor, SUTLMProcessor
 from speechzoo.processing.audio_loading import save_audio
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -25,6 +25,7 @@ LOCAL = [code for code in BLOCKS if code not in PUBLISHING]
 FOLDERS = {
     "output/tiny_adapter": "adapter",
     "output/sutlm_tiny_zoo": "sutlm",
+    "examples/tiny_zoo/speech_units": "units",
     "speechlm-p-base": "speechlm",
 }
 CORPORA = {"slurp": "slurp", "fsc": "fluent_speech_commands"}
@@ -36,6 +37,9 @@ def home(backbones, tiny_corpora, tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("reader")
     for folder, case in FOLDERS.items():
         CHECKPOINTS[case](backbones, home / folder)
+    adapter = SpeechTextAdapterProcessor.from_pretrained(home / "output/tiny_adapter")
+    adapter.prompts |= {"intent": "{audio} lights"}
+    adapter.save_pretrained(home / "output/tiny_adapter")
     for part in unit_model(backbones):
         part.save_pretrained(home / "units")
     processor = SUTLMProcessor.from_pretrained(home / "output/sutlm_tiny_zoo")

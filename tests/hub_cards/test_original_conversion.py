@@ -332,4 +332,4 @@ def test_the_command_converts_and_tells(test_data, tmp_path):
     assert "SpeechUTForPreTraining" in done.output and "tensors renamed" in done.output
     assert SpeechUTForPreTraining.from_pretrained(tmp_path / "out").config.decoder_layers == 2
     failed = CliRunner().invoke(application, arguments)
-    assert failed.exit_code == 1 and "does not hold the configuration" in failed.output
+    assert failed.exit_code == 2 and "does not hold the configuration" in failed.output

@@ -168,7 +168,7 @@ def test_code_that_does_not_work_elsewhere_is_not_sent(hub, small, monkeypatch):
 def test_a_failed_publication_leaves_nothing(hub, small):
     hub.fail("POST /api/models/org/t2u/commit/", "error", status=400, times=9)
     told = CliRunner().invoke(application, ["publish", str(small), "org/t2u", "--no_verify"])
-    assert told.exit_code == 1 and "Error: nothing was published to 'org/t2u'" in told.output
+    assert told.exit_code == 2 and "speechzoo publish: nothing was published to 'org/t2u'" in told.output
     assert not hub.repositories and "Traceback" not in told.output
 
 
@@ -179,7 +179,7 @@ def test_a_failed_publication_leaves_nothing(hub, small):
 def test_a_folder_without_a_model_is_refused(small, missing, match):
     (small / missing).unlink()
     told = CliRunner().invoke(application, ["publish", str(small), "org/t2u"])
-    assert told.exit_code == 1 and match in told.output
+    assert told.exit_code == 2 and match in told.output
 
 
 def test_a_backbone_that_is_gone_is_refused(trained):
@@ -193,7 +193,7 @@ def test_names_that_are_none_are_refused(small):
         with pytest.raises(ValueError, match="is no Hub id; write it as ORGANIZATION/NAME"):
             publish_folder(small, name)
     told = CliRunner().invoke(application, ["publish", str(small), "org/x", "--name", "unit_model_id"])
-    assert told.exit_code == 1 and "write it as FIELD=ID" in told.output
+    assert told.exit_code == 2 and "write it as FIELD=ID" in told.output
     with pytest.raises(ValueError, match="there is no processor"):
         publish_folder(small, "org/t2u", names={"unit_model_id": "org/units"})
 

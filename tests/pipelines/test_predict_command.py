@@ -47,7 +47,7 @@ def run(folder, monkeypatch):
         ),
         (
             "speech-instruction",
-            ["adapter", "--instruction", "lights {audio}", "--max-new-tokens", "3"],
+            ["adapter", "--instruction", "lights {audio}", "--max_new_tokens", "3"],
             {"instruction": "lights {audio}", "max_new_tokens": 3},
         ),
         ("speech-understanding", ["classes", "--batch-size", "2"], {}),
