@@ -156,8 +156,8 @@ def geometric_interval(values: Sequence[float]) -> Interval:
     if min(values, default=1.0) <= 0:
         raise ValueError(f"{min(values):g} has no logarithm; take the arithmetic mean")
     interval = student_interval(np.log(values).tolist())
-    mean, low, high = (None if one is None else math.exp(one) for one in (interval.value, interval.low, interval.high))
-    return replace(interval, value=mean, low=low, high=high)
+    low, high = (None if bound is None else math.exp(bound) for bound in (interval.low, interval.high))
+    return replace(interval, value=math.exp(interval.value), low=low, high=high)
 
 
 _BY_DIFFERENCES = (operator.sub, student_interval)

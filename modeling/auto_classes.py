@@ -21,7 +21,7 @@ class AutoModelAsSaved:
         for auto in saved_by(type(config), config.architectures):
             return getattr(modeling_auto, auto).from_pretrained(source, **kwargs)
         raise ValueError(
-            f"'{source}' was saved as {', '.join(config.architectures or ('nothing'.split()))}, which no Auto class "
+            f"'{source}' was saved as {', '.join(config.architectures or ['nothing'])}, which no Auto class "
             f"gives; load it by its own class and pass the model"
         )
 
@@ -31,12 +31,11 @@ _OF_CONFIGURATIONS = ("revision", "token", "trust_remote_code", "local_files_onl
 
 def auto_model_classes(config_class: type[PreTrainedConfig]) -> dict[str, type]:
     """Auto class -> class of a model that is registered for this configuration."""
-    autos: dict[str, Any] = {
-        name: member
-        for name, member in vars(modeling_auto).items()
-        if inspect.isclass(member) and issubclass(member, _BaseAutoModelClass) and member._model_mapping is not None
-    }
-    found = {name: auto._model_mapping.get(config_class, None) for name, auto in autos.items()}
+    autos = inspect.getmembers(
+        modeling_auto, lambda one: inspect.isclass(one) and issubclass(one, _BaseAutoModelClass)
+    )
+    mappings = {name: auto._model_mapping for name, auto in autos if auto._model_mapping is not None}
+    found = {name: mapping.get(config_class, None) for name, mapping in mappings.items()}
     return {name: member for name, member in found.items() if member is not None}
 
 
