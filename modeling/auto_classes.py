@@ -31,11 +31,14 @@ _OF_CONFIGURATIONS = ("revision", "token", "trust_remote_code", "local_files_onl
 
 def auto_model_classes(config_class: type[PreTrainedConfig]) -> dict[str, type]:
     """Auto class -> class of a model that is registered for this configuration."""
-    classes = inspect.getmembers(modeling_auto, inspect.isclass)
-    autos = {name: member for name, member in classes if issubclass(member, _BaseAutoModelClass)}
-    mappings = {name: auto._model_mapping for name, auto in autos.items() if auto._model_mapping is not None}
+    autos = inspect.getmembers(modeling_auto, _is_auto)
+    mappings = {name: auto._model_mapping for name, auto in autos if auto._model_mapping is not None}
     found = {name: mapping.get(config_class, None) for name, mapping in mappings.items()}
     return {name: member for name, member in found.items() if member is not None}
+
+
+def _is_auto(member: Any) -> bool:
+    return inspect.isclass(member) and issubclass(member, _BaseAutoModelClass)
 
 
 def saved_by(config_class: type[PreTrainedConfig], architectures: list[str] | None) -> list[str]:
