@@ -8,14 +8,24 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from huggingface_hub import CommitInfo, GitCommitInfo, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
-__all__ = ["Destination", "Patience", "PublishingError", "upload"]
+__all__ = ["Destination", "Patience", "PublishingError", "upload", "with_owner", "written_there"]
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -123,6 +133,42 @@ def upload(
         if to.tag:
             _set_tag(to, str(commit.oid))
         return commit, made.private
+
+
+def with_owner(to: Destination) -> Destination:
+    """The same with the user's own name before that of a repository that has none. Raises as `upload`."""
+    if "/" in to.repository:
+        return to
+    with _token_kept_secret(to.token), _told(to):
+        owner = _persistently(to, lambda: to.api.whoami())["name"]
+    return replace(to, repository=f"{owner}/{to.repository}")
+
+
+def written_there(to: Destination, name: str) -> str | None:
+    """The text of a file where a commit would go, `None` where there is none.
+
+    Raises `PublishingError` where the Hub does not tell: what is there would else be replaced as if it were not.
+    """
+    with _token_kept_secret(to.token), _told(to):
+        for revision in dict.fromkeys([to.revision, None]):  # a new branch begins as the main one
+            try:
+                return _persistently(to, partial(_download, to, name, revision))
+            except RevisionNotFoundError:
+                continue
+            except (EntryNotFoundError, RepositoryNotFoundError):
+                return None
+    return None
+
+
+def _download(to: Destination, name: str, revision: str | None) -> str:
+    """Not by way of the cache: where the Hub is silent, the client would take what lies there, however old."""
+    with TemporaryDirectory() as fresh:
+        try:
+            path = to.api.hf_hub_download(to.repository, name, repo_type=to.kind, revision=revision, cache_dir=fresh)
+        except LocalEntryNotFoundError as error:  # nothing was heard; by its class, nothing would be there
+            silence = error.__cause__
+            raise silence if isinstance(silence, _NETWORK_ERRORS) else ConnectionError(str(error)) from None
+        return Path(path).read_text(encoding="utf-8")
 
 
 # ---- the repository ----------------------------------------------------------------------------------------------

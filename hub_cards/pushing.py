@@ -7,14 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import CommitInfo, HfApi, ModelCard
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import CommitInfo, ModelCard
 from transformers import AutoConfig, PreTrainedModel, ProcessorMixin
 
 from ..evaluation.report import write_report
 from ..pipelines.pipeline_tasks import pipelines_of
 from .code_export import export_code, export_processor_code
-from .hub_upload import Destination, upload
+from .hub_upload import Destination, upload, with_owner, written_there
 from .model_card import write_model_card
 from .publishing import CARD_NAME, REPORT_NAME, STALE_WEIGHTS
 from .staged_checkpoint import bare_report, refuse_local_names, stage_model
@@ -36,8 +35,7 @@ def push(
     tags: Sequence[str] | None,
 ) -> CommitInfo:
     """See `PushedWithCode.push_to_hub`."""
-    name = repo_id if "/" in repo_id else f"{HfApi(token=token).whoami()['name']}/{repo_id}"
-    to = Destination(name, private=private, token=token, revision=revision, create_pr=create_pr)
+    to = with_owner(Destination(repo_id, private=private, token=token, revision=revision, create_pr=create_pr))
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         kind, stale = "processor", list[str]()
@@ -61,18 +59,11 @@ def _stage_model(
 ) -> None:
     self_contained = stage_model(model, folder, save_backbones=False, max_shard_size=max_shard_size)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
-    card: Any = _card_there(to)
-    if card is None:
+    there = written_there(to, CARD_NAME)
+    if there is None:
         bare = bare_report(folder, to.repository, self_contained)
         write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, bare))
-        card = ModelCard.load(folder / CARD_NAME)
+    card: Any = ModelCard.load(folder / CARD_NAME) if there is None else ModelCard(there)
     if missing := [tag for tag in tags if tag not in (card.data.tags or ())]:
         card.data.tags = [*(card.data.tags or ()), *missing]
         card.save(folder / CARD_NAME)
-
-
-def _card_there(to: Destination) -> ModelCard | None:
-    try:
-        return ModelCard.load(to.api.hf_hub_download(to.repository, CARD_NAME))
-    except (EntryNotFoundError, RepositoryNotFoundError):
-        return None

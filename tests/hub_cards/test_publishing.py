@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import traceback
 from pathlib import Path
 
 import pytest
 import torch
 from exported_cases import CHECKPOINTS
 from huggingface_hub import HfApi, ModelCard
+from loopback_hub import TOKEN
 from safetensors.torch import load
 from sutlm_cases import joint_model, joint_processor
 from transformers import AutoProcessor
@@ -16,8 +18,9 @@ from typer.testing import CliRunner
 from speechzoo import SpeechTextAdapterForConditionalGeneration, SUTLMForCausalLM, TextToUnitModel
 from speechzoo.commands import application
 from speechzoo.evaluation.report import Measurement, Report, read_report, write_report
-from speechzoo.hub_cards import publishing
+from speechzoo.hub_cards import hub_upload, publishing
 from speechzoo.hub_cards.code_closure import CodeExportError
+from speechzoo.hub_cards.hub_upload import PublishingError
 from speechzoo.hub_cards.publishing import publish, publish_folder
 from speechzoo.hub_cards.run_report import finish_run
 from speechzoo.training.adapter_arguments import RunArguments
@@ -274,3 +277,34 @@ def test_push_to_hub_keeps_a_card_and_does_as_it_is_told(hub, backbones):
     assert "model.safetensors" not in hub.files("org/tones")
     with pytest.raises(ValueError, match="'org/tones' is there and public"):
         processor.push_to_hub("org/tones", private=True)
+
+
+@pytest.mark.parametrize("fault", [{"kind": "unheard"}, {"kind": "error", "status": 503}])
+def test_a_card_that_cannot_be_asked_for_once_is_kept(hub, small, monkeypatch, fault):
+    """The client calls silence by the name of what is not there."""
+    monkeypatch.setattr(hub_upload.time, "sleep", lambda seconds: None)
+    model = TextToUnitModel.from_pretrained(small)
+    model.push_to_hub("org/t2u")
+    HfApi().upload_file(path_or_fileobj=b"# By hand\n", path_in_repo="README.md", repo_id="org/t2u")
+    hub.fail("HEAD /org/t2u/resolve/", **fault)
+    model.push_to_hub("org/t2u", tags=["mine"])
+    assert hub.faults[0].times == 0, "nothing failed"
+    card = ModelCard(hub.files("org/t2u")["README.md"].decode())
+    assert "# By hand" in card.content and card.data.tags == ["mine"]
+    hub.fail("HEAD /org/t2u/resolve/", "error", times=99)
+    commits = len(hub.repository("org/t2u").commits)
+    with pytest.raises(PublishingError, match="nothing was published to 'org/t2u'"):
+        model.push_to_hub("org/t2u")
+    assert len(hub.repository("org/t2u").commits) == commits
+
+
+def test_whose_repository_it_is_is_asked_patiently_and_without_telling_the_token(hub, small, monkeypatch):
+    monkeypatch.setattr(hub_upload.time, "sleep", lambda seconds: None)
+    model = TextToUnitModel.from_pretrained(small)
+    hub.fail("GET /api/whoami", "error", status=503)
+    model.push_to_hub("t2u", token=f"{TOKEN}\n")  # as files end
+    assert hub.files("org/t2u")
+    hub.fail("GET /api/whoami", "error", status=403, headers={"X-Error-Message": "not for {token}"})
+    with pytest.raises(PublishingError) as caught:
+        model.push_to_hub("t2u", token=TOKEN)
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
