@@ -5,14 +5,15 @@ Shapes: S samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Number
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
 _FRAME, _STEP = 0.05, 0.01  # seconds that loudness is measured over, and between two measurements
 
 
@@ -84,6 +85,17 @@ def sources_of(inputs: Any) -> Any:
     return [source_of(given, place) for place, given in enumerate(inputs)]
 
 
+def in_groups(
+    items: Sequence[Item], keys: Sequence[Hashable], answer: Callable[[list[Item]], Sequence[Any]]
+) -> list[Any]:
+    """An answer to each item, in their order, where those of one key are asked together."""
+    found: dict[int, Any] = {}
+    for key in dict.fromkeys(keys):
+        places = [place for place, other in enumerate(keys) if other == key]
+        found |= dict(zip(places, answer([items[place] for place in places]), strict=True))
+    return [found[place] for place in range(len(items))]
+
+
 def cut_at_pauses(clip: np.ndarray, sampling_rate: int, seconds: float) -> list[tuple[int, int]]:
     """First and last sample (the latter not included) of the pieces of a clip [S], none longer than `seconds`.
 
@@ -108,4 +120,4 @@ def _quietest(clip: np.ndarray, sampling_rate: int) -> int:
     return int(starts[np.argmin((energy[ends] - energy[starts]) / (ends - starts))]) + frame // 2
 
 
-__all__ = ["Clip", "Piece", "Source", "cut_at_pauses", "source_of", "sources_of"]
+__all__ = ["Clip", "Piece", "Source", "cut_at_pauses", "in_groups", "source_of", "sources_of"]

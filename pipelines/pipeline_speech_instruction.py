@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedConfig
 
 from ..configuration.answer_forms import AnswerForm
-from .clip_pieces import Clip, Piece
+from .clip_pieces import Clip, in_groups
 from .prompted_answers import PromptedAnswers
 from .speech_pipeline import SpeechPipeline
 from .whole_clips import answer_clips
@@ -75,15 +75,14 @@ class SpeechInstructionPipeline(SpeechPipeline):
     ) -> list[dict[str, Any]]:
         form = AnswerForm(labels=tuple(labels or ()))
         texts = [self._prompt(clip.source.row.get("instruction", instruction), prompt, context) for clip in clips]
-        found: dict[int, dict[str, Any]] = {}
-        for text in dict.fromkeys(texts):
-            places = [place for place, other in enumerate(texts) if other == text]
 
-            def ask(pieces: Sequence[Piece], text: str = text) -> list[dict[str, Any]]:
-                return self.prompted.ask(pieces, text, form, options)
+        def answer(clips: Sequence[tuple[Clip, str]]) -> list[dict[str, Any]]:
+            text = clips[0][1]
+            return answer_clips(
+                [clip for clip, _ in clips], lambda pieces: self.prompted.ask(pieces, text, form, options)
+            )
 
-            found |= dict(zip(places, answer_clips([clips[place] for place in places], ask), strict=True))
-        return [found[place] for place in range(len(clips))]
+        return in_groups(list(zip(clips, texts, strict=True)), texts, answer)
 
     def _prompt(self, instruction: str | None, name: str | None, context: str) -> str:
         """What the model reads. Raises `ValueError` for both, and for neither where several prompts are known."""

@@ -13,7 +13,7 @@ import torch
 from ..configuration.answer_forms import AnswerForm
 from ..evaluation.continuation_scores import ContinuationScorer
 from ..processing.audio_loading import AudioError
-from .clip_pieces import Piece
+from .clip_pieces import Piece, in_groups
 from .written_words import Written, log_probs_of_generated, written_tokens
 
 NEW_TOKENS = 256  # most of an answer, unless the caller says otherwise
@@ -47,9 +47,13 @@ class PromptedAnswers:
         batch = self.processor([prompt] * len(samples), samples, return_tensors="pt").to(self.model.device)
         tokens = self._label_tokens(form.labels) if form.labels else []
         new = max(map(len, tokens)) if tokens else options.get("max_new_tokens", 1)
-        check_room(pieces, batch["attention_mask"].sum(1).tolist(), new, self._positions)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        check_room(pieces, lengths, new, self._positions)
         if not tokens:
-            return [written.read(form) for written in self._write(batch, options)]
+            rooms = [new_tokens(length, self._positions, options) for length in lengths]
+            if len(set(rooms)) > 1:
+                return in_groups(pieces, rooms, lambda some: self.ask(some, prompt, form, options))
+            return [written.read(form) for written in self._write(batch, options, rooms[0])]
         if options:
             raise ValueError(f"among labels nothing is generated, so that '{min(options)}' has no meaning")
         return [class_result(form.labels, row) for row in self._label_probabilities(batch, tokens)]
@@ -78,10 +82,10 @@ class PromptedAnswers:
                 raise ValueError(f"the label '{label}' is {same} to this tokenizer; write it in other words")
         return [[*ids, tokenizer.eos_token_id] for ids in tokens]
 
-    def _write(self, batch: Mapping[str, Any], given: Mapping[str, Any]) -> list[Written]:
+    def _write(self, batch: Mapping[str, Any], given: Mapping[str, Any], room: int) -> list[Written]:
         tokenizer = self.processor.tokenizer
         width = 1 if self.model.config.is_encoder_decoder else batch["input_ids"].shape[1]
-        options = greedy_unless_told(given, width, self._positions)
+        options = greedy_unless_told(given, room)
         options.setdefault("pad_token_id", tokenizer.pad_token_id)
         output = self.model.generate(**batch, **options, return_dict_in_generate=True, output_logits=True)
         new = output.sequences[:, width:]
@@ -93,8 +97,8 @@ class PromptedAnswers:
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
-def greedy_unless_told(options: Mapping[str, Any], width: int, positions: int | None) -> dict[str, Any]:
-    """Options of `generate` for prompts of `width` tokens: greedy, and as many new tokens as fit, 256 at most.
+def greedy_unless_told(options: Mapping[str, Any], room: int) -> dict[str, Any]:
+    """Options of `generate`: greedy, and `room` new tokens at most.
 
     Raises `ValueError` for several answers to a prompt.
     """
@@ -104,8 +108,18 @@ def greedy_unless_told(options: Mapping[str, Any], width: int, positions: int | 
     if "generation_config" not in given:
         given.setdefault("do_sample", False)
     if not given.keys() & set(_LIMITS):
-        given["max_new_tokens"] = NEW_TOKENS if positions is None else min(NEW_TOKENS, positions - width)
+        given["max_new_tokens"] = room
     return given
+
+
+def new_tokens(length: int, positions: int | None, options: Mapping[str, Any]) -> int:
+    """Most new tokens behind a prompt of so many, unless the options have a limit: 256, or as many as fit.
+
+    Prompts that differ in this are run apart, or what is beside a clip would decide where its answer ends.
+    """
+    if positions is None or options.keys() & set(_LIMITS):
+        return NEW_TOKENS
+    return min(NEW_TOKENS, positions - length)
 
 
 def check_room(pieces: Sequence[Piece], lengths: Sequence[int], new: int, positions: int | None) -> None:
@@ -133,4 +147,4 @@ def _several(tokens: int | Sequence[int] | None) -> list[int]:
     return [] if tokens is None else [tokens] if isinstance(tokens, int) else list(tokens)
 
 
-__all__ = ["NEW_TOKENS", "PromptedAnswers", "check_room", "class_result", "greedy_unless_told"]
+__all__ = ["NEW_TOKENS", "PromptedAnswers", "check_room", "class_result", "greedy_unless_told", "new_tokens"]

@@ -15,8 +15,8 @@ from transformers import LogitsProcessorList
 from ..configuration.answer_forms import AnswerForm, answer_forms
 from ..modeling.modality_generation import StayInModality
 from ..processing.sutlm_answers import question_sequence, written_answer
-from .clip_pieces import Piece
-from .prompted_answers import PromptedAnswers, check_room, class_result, greedy_unless_told
+from .clip_pieces import Piece, in_groups
+from .prompted_answers import PromptedAnswers, check_room, class_result, greedy_unless_told, new_tokens
 from .written_words import log_probs_of_generated, written_letters, written_tokens
 
 _UNIT_RATE = 16000  # Hz; a unit model that wants another resamples
@@ -190,7 +190,10 @@ class TextOfUnits(OfUnits):
         batch = processor.tokenizer.pad({"input_ids": questions}, padding_side="left", return_tensors="pt")
         width = batch["input_ids"].shape[1]
         check_room(pieces, list(map(len, questions)), options.get("max_new_tokens", 1), self.positions)
-        options = greedy_unless_told(options, width, self.positions)
+        rooms = [new_tokens(len(question), self.positions, options) for question in questions]
+        if len(set(rooms)) > 1:
+            return in_groups(pieces, rooms, lambda some: self.understand(some, task, form, options))
+        options = greedy_unless_told(options, rooms[0])
         output = self.model.generate(
             **batch.to(self.model.device),
             **{

@@ -45,6 +45,17 @@ def iter_of(clips):
     yield from clips
 
 
+@pytest.mark.parametrize(("name", "given"), [("adapter", {"task": "order"}), ("text of units", {})])
+def test_a_long_clip_leaves_the_one_beside_it_its_room(pipes, monkeypatch, name, given):
+    """Where there are few positions, an answer ends for want of them; those of its own clip count."""
+    pipe = pipes[name]
+    monkeypatch.setattr(pipe.model.config.text_config, "max_position_embeddings", 64)
+    clips = [CLIPS[0], CLIPS[1], CLIPS[0]]
+    alone = [pipe(one, **given) for one in clips]
+    assert near(pipe(clips, batch_size=3, **given), alone)
+    assert len(alone[1]["text"].split()) > len(alone[0]["text"].split()), "or there was room for both"
+
+
 # ---- the same numbers by other ways --------------------------------------------------------------------------------
 
 
