@@ -97,7 +97,21 @@ def known_license(corpus: str) -> str:
 
 def without_folders(sources: str) -> str:
     """The same without the folders above the last of a path: they are of the machine, which nobody is told of."""
-    return re.sub(r"(?<![\w.])[~/][^\s,]*/", "", sources)
+    return re.sub(r"(?<![\w./])(?!//)[~/][^\s,]*/", "", sources)  # but for those of `https://`
+
+
+def without_folders_of_the_run(report: Report) -> Report:
+    """What others are told of a run: its report without the folders of the machine."""
+    return replace(
+        report,
+        command=without_folders(report.command),
+        corpora=[replace(corpus, name=without_folders(corpus.name)) for corpus in report.corpora],
+        measurements=[replace(one, dataset=without_folders(one.dataset)) for one in report.measurements],
+        settings={
+            name: without_folders(value) if isinstance(value, str) else value
+            for name, value in report.settings.items()
+        },
+    )
 
 
 def _as_shown(corpus: Corpus) -> Corpus:

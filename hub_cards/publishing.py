@@ -17,7 +17,7 @@ from ..pipelines.pipeline_tasks import pipelines_of
 from .code_export import export_code
 from .code_verification import verify_code
 from .hub_upload import Destination, upload
-from .model_card import write_model_card
+from .model_card import without_folders_of_the_run, write_model_card
 from .staged_checkpoint import bare_report, refuse_local_names, stage_folder, stage_model, stage_processor
 
 __all__ = ["STALE_WEIGHTS", "Publication", "publish", "publish_folder"]
@@ -139,7 +139,8 @@ def _publish_staged(folder: Path, to: Destination, self_contained: bool, verify:
     refuse_local_names(folder)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
     if (folder / REPORT_NAME).is_file():
-        report = replace(read_report(folder / REPORT_NAME), self_contained=self_contained)
+        report = without_folders_of_the_run(read_report(folder / REPORT_NAME))
+        report = replace(report, self_contained=self_contained)
         write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, report))
     elif not (folder / CARD_NAME).is_file():
         bare = bare_report(folder, to.repository, self_contained)

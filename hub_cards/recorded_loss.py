@@ -55,6 +55,7 @@ def check_loss(folder: str | Path) -> float:
     Raises:
         CheckpointChangedError: weights were missing, unexpected or of another shape; or the loss is another one.
         FileNotFoundError: nothing is recorded there.
+        ValueError: the model is of a kind that has no loss here, headless for instance.
     """
     path = Path(folder) / LOSS_FILE
     if not path.is_file():
@@ -117,7 +118,10 @@ def _values(name: str, shape: list[int]) -> np.ndarray:
 def _loss_of(folder: Path) -> float:
     with _with_weights(folder) as place:
         config, auto_class = AutoConfig.from_pretrained(place), read_saved_model(place).auto_class
-        batch = (BATCHES.get(config.model_type) or BATCHES[auto_class])(config, place)
+        read_to = BATCHES.get(config.model_type) or BATCHES.get(auto_class)
+        if read_to is None:
+            raise ValueError(f"there is no batch to try a model of {auto_class} with; add one to BATCHES")
+        batch = read_to(config, place)
         _loaded_whole("AutoModel", place, leftovers={"unexpected_keys"})  # a head, perhaps
         model = _loaded_whole(auto_class, place)
     torch.manual_seed(0)
@@ -174,6 +178,15 @@ def _classes(config: Any, place: Path) -> dict[str, Any]:
     return {**AutoProcessor.from_pretrained(place)(audio=_clips()), "labels": torch.tensor([0, 1])}
 
 
+def _classes_of_units(config: Any, place: Path) -> dict[str, Any]:
+    batch = AutoProcessor.from_pretrained(place)(text=list(TEXTS), units=[[1, 0, 1], [0]], return_tensors="pt")
+    return {**batch, "labels": torch.tensor([0, 1])}
+
+
+def _heard_letters(config: Any, place: Path) -> dict[str, Any]:
+    return dict(AutoProcessor.from_pretrained(place)(audio=_clips(), labels=list(TEXTS)))
+
+
 def _letters(config: Any, place: Path) -> dict[str, Any]:
     return dict(AutoProcessor.from_pretrained(place)(audio=_clips(), labels=list(TEXTS), end=True))
 
@@ -195,7 +208,9 @@ BATCHES: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
     "text_to_unit": _phones,
     "wav2vec2-bert": _recognition,
     "AutoModelForAudioClassification": _classes,
+    "AutoModelForCTC": _heard_letters,
     "AutoModelForCausalLM": _units_and_text,
     "AutoModelForMultimodalLM": _prompts,
+    "AutoModelForSequenceClassification": _classes_of_units,
     "AutoModelForSpeechSeq2Seq": _letters,
 }

@@ -145,6 +145,11 @@ def escape_cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def escape_text(text: str) -> str:
+    """The same of what somebody said or a model wrote, whose signs mean nothing: `<unk>` is no tag of HTML."""
+    return escape_cell(re.sub(r"([\\`*<])", r"\\\1", text))
+
+
 def _provenance(report: Report) -> str:
     parts = [f"`{report.command}`"]
     if report.environment is not None:

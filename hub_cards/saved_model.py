@@ -25,7 +25,8 @@ class SavedModel:
         carries_code: whether it loads without this package.
         requirements: distributions that its code cannot be loaded without.
         optional: those that some functions of its code import when they run.
-        pipelines: tasks that its code has pipelines for.
+        pipelines: tasks of transformers that its code has pipelines for.
+        tasks: what it can be asked, by its configuration's field `answers`.
     """
 
     auto_class: str
@@ -33,6 +34,7 @@ class SavedModel:
     requirements: list[str] = field(default_factory=list)
     optional: list[str] = field(default_factory=list)
     pipelines: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
 
 
 def read_saved_model(folder: str | Path) -> SavedModel:
@@ -54,7 +56,8 @@ def read_saved_model(folder: str | Path) -> SavedModel:
     required = {name for _, name, may_fail in wanted if not may_fail}
     optional = {name for _, name, may_fail in wanted if may_fail} - required
     needed, asked_for = distributions_of(sorted(required), sorted(optional))
-    return SavedModel(auto_class, True, needed, asked_for, sorted(config.get("custom_pipelines", {})))
+    pipelines, tasks = sorted(config.get("custom_pipelines", {})), sorted(config.get("answers") or {})
+    return SavedModel(auto_class, True, needed, asked_for, pipelines, tasks)
 
 
 def _auto_class(config: dict, path: Path) -> str:

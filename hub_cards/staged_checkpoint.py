@@ -134,14 +134,18 @@ def stage_processor(source: Path, folder: Path, names: Mapping[str, str]) -> Non
 
 def refuse_local_names(folder: Path) -> None:
     """Raises `ValueError` for a saved processor that names another model by a folder, which others do not have."""
-    path = folder / PROCESSOR_NAME
-    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for field, value in values.items():
+    for field, value in _processor_values(folder).items():
         if field.endswith("_id") and isinstance(value, str) and (Path(value).is_dir() or value.count("/") > 1):
             raise ValueError(
                 f"the processor's {field} is '{value}', a folder that others do not have; publish that model first "
                 f"and name it: --name {field}=ORGANIZATION/NAME, or set it on the processor"
             )
+
+
+def _processor_values(folder: Path) -> dict[str, Any]:
+    """What the file of a saved processor says; empty where there is none."""
+    path = folder / PROCESSOR_NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 # ---- the card ----------------------------------------------------------------------------------------------------
@@ -158,6 +162,7 @@ def bare_report(folder: Path, repository: str, self_contained: bool) -> Report:
         command=f'model.push_to_hub("{repository}")',
         backbones=[Backbone(_ROLES[one.name], source, one.revision(config)) for one, source in named.items()],
         license="unknown",
+        prompts=_processor_values(folder).get("prompts") or {},
         pipeline_tag=_TASKS.get(read_saved_model(folder).auto_class, "feature-extraction"),
         self_contained=self_contained,
     )

@@ -18,7 +18,13 @@ from speechzoo.evaluation.report import (
     Report,
     write_report,
 )
-from speechzoo.hub_cards.model_card import card_data, known_license, render_model_card, write_model_card
+from speechzoo.hub_cards.model_card import (
+    card_data,
+    known_license,
+    render_model_card,
+    without_folders,
+    write_model_card,
+)
 from speechzoo.hub_cards.saved_model import SavedModel
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +157,32 @@ def test_text_that_yaml_would_misread_survives(report: Report):
     tricky = replace(report.measurements[0], name="yes: no # {x}", split="1.0")
     data = ModelCard(render_model_card(replace(report, measurements=[tricky]), "a/b", ADAPTER)).data
     assert (data.eval_results[0].metric_name, data.eval_results[0].dataset_split) == ("yes: no # {x}", "1.0")
+
+
+def test_signs_in_what_was_said_are_shown(report: Report):
+    said = replace(report, examples=[Example("<T_EN> a*b*", "c\\|`d` <unk>", "asr")])
+    assert r"| asr | \<T_EN> a\*b\* | c\\\|\`d\` \<unk> |" in render_model_card(said, "a/b", ADAPTER)
+
+
+def test_a_pipeline_is_told_which_of_several_tasks(report: Report):
+    several = replace(report, prompts={"asr": "write {audio}", "intent": "what {audio}"})
+    piped = replace(ADAPTER, carries_code=True, pipelines=["speech-understanding"])
+    assert '("recording.wav", task="asr"))' in render_model_card(several, "a/b", piped)
+    both = replace(piped, tasks=["intent", "order"])
+    assert '("recording.wav", task="intent"))' in render_model_card(several, "a/b", both)
+    assert '("recording.wav"))' in render_model_card(several, "a/b", replace(piped, tasks=["intent"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("train.py --data /home/me/clips/a.csv --out=~/b/c d/e ../f", "train.py --data a.csv --out=c d/e ../f"),
+        ("slue:/data/slue@train, slurp", "slue:slue@train, slurp"),
+        ("train.py --data https://example.org/a/b", "train.py --data https://example.org/a/b"),
+    ],
+)
+def test_folders_are_kept_to_oneself_and_addresses_are_not(given, told):
+    assert without_folders(given) == told
 
 
 def test_pictures_and_licenses_of_known_corpora_are_shown(report: Report):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from speechzoo import SpeechTextAdapterForConditionalGeneration, SUTLMForCausalLM, TextToUnitModel
 from speechzoo.commands import application
-from speechzoo.evaluation.report import Measurement, Report, read_report, write_report
+from speechzoo.evaluation.report import Corpus, Measurement, Report, read_report, write_report
 from speechzoo.hub_cards import hub_upload, publishing
 from speechzoo.hub_cards.code_closure import CodeExportError
 from speechzoo.hub_cards.hub_upload import PublishingError
@@ -82,6 +82,25 @@ def test_a_folder_is_one_commit_of_what_others_need(hub, trained, unverified, tm
     assert {"modeling_speech_text_adapter.py", "processing_speech_text_adapter.py"} <= files.keys()
     assert publication.sizes == {name: len(data) for name, data in files.items() if name != ".gitattributes"}
     assert not [name for name, data in files.items() if str(tmp_path).encode() in data], "a path of this machine"
+
+
+def test_neither_report_nor_card_tells_folders_of_this_machine(hub, small):
+    report = Report(
+        "Said in units",
+        "text_to_unit",
+        "train_text_to_unit.py --data /home/me/slue --layer 2",
+        measurements=[Measurement("units", "accuracy", 0.5, dataset="slue_voxceleb:/home/me/slue")],
+        corpora=[Corpus("slue_voxceleb:/home/me/slue@train", "training", 3)],
+        settings={"data": "/home/me/slue", "layer": 2},
+    )
+    write_report(small / "report.json", report)
+    publish_folder(small, "org/t2u")
+    files = hub.files("org/t2u")
+    assert not [name for name, data in files.items() if b"/home/me" in data]
+    told, card = json.loads(files["report.json"]), ModelCard(files["README.md"].decode())
+    assert told["command"] == "train_text_to_unit.py --data slue --layer 2" and told["settings"]["layer"] == 2
+    assert card.data.eval_results[0].metric_args["command"] == told["command"]
+    assert read_report(small / "report.json").command == report.command
 
 
 def test_backbones_of_this_disk_go_along_and_report_and_card_say_so(hub, backbones, trained):

@@ -47,6 +47,18 @@ def test_every_system_is_among_them():
     assert not [path for folder in PUBLISHED for path in folder.glob("*.json") if "/tmp/" in path.read_text()]
 
 
+@pytest.mark.parametrize("name", ["sutlm_labels", "speechlm_labels", "speechlm_ctc", "speechut_ctc"])
+def test_fine_tuned_heads_can_be_recorded_too(backbones, tmp_path, name):
+    CHECKPOINTS[name](backbones, tmp_path / name)
+    assert record_loss(tmp_path / name) == check_loss(tmp_path / name)
+
+
+def test_a_model_without_a_loss_is_refused(backbones, tmp_path):
+    CHECKPOINTS["speechlm"](backbones, tmp_path / "headless")
+    with pytest.raises(ValueError, match="there is no batch to try a model of AutoModel with"):
+        record_loss(tmp_path / "headless")
+
+
 def test_a_tensor_that_is_not_found_is_named(folder):
     rewrite(folder, lambda tensors: {name.replace("classifier", "head"): value for name, value in tensors.items()})
     with pytest.raises(CheckpointChangedError, match=r"does not load whole by AutoModel: .*'classifier\.bias'"):
