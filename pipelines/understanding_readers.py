@@ -102,7 +102,7 @@ class OfSpeech(UnderstandingReader):
 
     def batch(self, pieces: Sequence[Piece]) -> Any:
         clips = [piece.content for piece in pieces]
-        return self.processor(audio=clips, return_tensors="pt").to(self.model.device)
+        return self.processor(audio=clips, return_tensors="pt").to(self.model.device, self.model.dtype)
 
 
 class OfUnits(UnderstandingReader):

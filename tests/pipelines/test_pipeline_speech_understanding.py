@@ -41,6 +41,15 @@ def test_a_batch_changes_nothing(pipes, name):
     assert len({json.dumps(one) for one in alone}) == len(alone), "or everything sounds the same"
 
 
+@pytest.mark.parametrize("name", UNDERSTANDING)
+def test_models_in_half_precision_are_run(folders, pipes, name):
+    given = {"adapter": {"task": "intent"}, "text of units": {"max_new_tokens": 6}}.get(name, {})
+    pipe = pipeline(TASK, model=str(folders[name]), dtype=torch.bfloat16)
+    assert pipe.model.dtype == torch.bfloat16
+    for found, wanted in zip(pipe(CLIPS, batch_size=3, **given), pipes[name](CLIPS, **given), strict=True):
+        assert found.keys() == wanted.keys() and abs(found["score"] - wanted["score"]) < 0.1
+
+
 def iter_of(clips):
     yield from clips
 
