@@ -113,7 +113,7 @@ def publish_folder(
     backbones go along.
 
     Args:
-        names: field of the processor -> Hub id of the model that it shall name there.
+        names: field of the processor -> Hub id (or revision) of the model that it shall name there.
 
     Raises what `publish` raises, and `FileNotFoundError` where there is no model in the folder.
     """

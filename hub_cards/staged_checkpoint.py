@@ -117,6 +117,8 @@ def _link_or_copy(source: Path, target: Path) -> None:
 def stage_processor(source: Path, folder: Path, names: Mapping[str, str]) -> None:
     """Saves the processor of a folder, which names other models as `names` says.
 
+    Another id takes the revision with it, which would be none of that repository; `names` may have its own.
+
     Raises `ValueError` for a name that it does not have, and where there is no processor.
     """
     if not (source / PROCESSOR_NAME).is_file():
@@ -124,10 +126,12 @@ def stage_processor(source: Path, folder: Path, names: Mapping[str, str]) -> Non
             raise ValueError(f"there is no processor in '{source}' that could name {', '.join(names)}; leave it out")
         return
     processor = AutoProcessor.from_pretrained(source)
-    known = [field for field in processor.to_dict() if field.endswith("_id")]
-    for field, value in names.items():
+    known = [field for field in processor.to_dict() if field.endswith(("_id", "_revision"))]
+    for field, value in sorted(names.items()):  # ids before revisions
         if field not in known:
             raise ValueError(f"the processor has no '{field}'; it has {', '.join(known) or 'no names of models'}")
+        if field.endswith("_id") and value != getattr(processor, field):
+            setattr(processor, f"{field.removesuffix('_id')}_revision", None)
         setattr(processor, field, value)
     processor.save_pretrained(folder)
 

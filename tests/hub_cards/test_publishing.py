@@ -236,6 +236,21 @@ def test_a_processor_that_names_a_folder_is_refused_until_it_names_a_hub_id(hub,
     assert json.loads(hub.files("org/joint")["processor_config.json"])["unit_model_id"] == "org/units"
 
 
+def test_a_revision_goes_with_its_name(hub, tmp_path):
+    processor = joint_processor()
+    processor.unit_model_id, processor.unit_model_revision = "me/units", "1" * 40
+    joint_model("llama", processor).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for names, revision in (
+        ({"unit_model_id": "me/units"}, "1" * 40),
+        ({"unit_model_id": "org/units"}, None),
+        ({"unit_model_revision": "2" * 40, "unit_model_id": "org/units"}, "2" * 40),
+    ):
+        publish_folder(tmp_path, "org/joint", names=names)
+        told = json.loads(hub.files("org/joint")["processor_config.json"])
+        assert (told["unit_model_id"], told.get("unit_model_revision")) == (names["unit_model_id"], revision)
+
+
 # ---- runs -----------------------------------------------------------------------------------------------------------
 
 
