@@ -64,11 +64,14 @@ class Written:
         return {"label": tag, "text": text, "score": _score_of(marked)}
 
     def _slots(self, text: str, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Which value a word belongs to is told by the separators before it."""
+        """Which value a word belongs to is told by the separators before it; to several with separators inside."""
         before, values = 0, dict[int, list[Word]]()
         for word in self.words:
-            values.setdefault(before, []).append(word)
-            before += word.text.count(SEPARATOR)
+            parts = word.text.split(SEPARATOR)
+            for place, part in enumerate(parts, start=before):
+                if part:
+                    values.setdefault(place, []).append(word)
+            before += len(parts) - 1
         filled = read_slots(text, names)
         return [
             {"label": name, "text": filled[name], "score": _score_of(values[place])}

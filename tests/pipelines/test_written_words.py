@@ -49,6 +49,14 @@ def test_values_of_slots_are_told_by_the_separators_before_them():
     assert size == {"label": "size", "text": "very large", "score": pytest.approx(0.4)}
 
 
+def test_values_without_a_space_between_share_their_word():
+    form = AnswerForm(slots=("drink", "milk", "size"))
+    drink, milk, size = Written(words("mocha,oat very , large", 0.9, 0.4, 1, 0.5)).read(form)["slots"]
+    assert drink == {"label": "drink", "text": "mocha", "score": pytest.approx(0.9)}
+    assert milk == {"label": "milk", "text": "oat very", "score": pytest.approx(0.6)}
+    assert size == {"label": "size", "text": "large", "score": pytest.approx(0.5)}
+
+
 def test_a_token_belongs_to_the_word_that_it_ends_in():
     pieces = {1: "me", 2: "t ", 3: "in", 4: " su", 5: "dan", 9: "</s>"}
     written = written_tokens([1, 2, 3, 4, 5, 9, 3], [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0], {9}, _joined(pieces))
