@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..evaluation.report import Report, read_report, write_report
 from ..pipelines.pipeline_tasks import pipelines_of
@@ -25,7 +25,8 @@ __all__ = ["STALE_WEIGHTS", "Publication", "publish", "publish_folder"]
 REPORT_NAME, CARD_NAME = "report.json", "README.md"
 PLOTS = ("*.png", "*.svg")
 # transformers prefers one file of weights to shards, so that those of an earlier publication would be loaded.
-STALE_WEIGHTS = ("model*.safetensors", SAFE_WEIGHTS_INDEX_NAME)
+# A `*` would stand for folders, too, and take files that nobody here wrote.
+STALE_WEIGHTS = (SAFE_WEIGHTS_NAME, "model-?????-of-?????.safetensors", SAFE_WEIGHTS_INDEX_NAME)
 
 
 @dataclass(frozen=True)

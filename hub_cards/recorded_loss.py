@@ -122,8 +122,10 @@ def _loss_of(folder: Path) -> float:
         if read_to is None:
             raise ValueError(f"there is no batch to try a model of {auto_class} with; add one to BATCHES")
         batch = read_to(config, place)
-        _loaded_whole("AutoModel", place, leftovers={"unexpected_keys"})  # a head, perhaps
+        headless = _loaded_whole("AutoModel", place, leftovers={"unexpected_keys"})  # a head, perhaps
         model = _loaded_whole(auto_class, place)
+    if type(headless) is not type(model):
+        _check_same(headless, model.base_model, folder)
     torch.manual_seed(0)
     output = model.eval()(**batch)
     return float(output.units.double().mean() if config.model_type == "speech_units" else output.loss)
@@ -138,6 +140,14 @@ def _loaded_whole(auto_class: str, place: Path, leftovers: Collection[str] = ())
     if problems := {kind: names for kind, names in found.items() if kind not in leftovers}:
         raise CheckpointChangedError(f"{place.name} does not load whole by {auto_class}: {problems}")
     return model
+
+
+def _check_same(headless: Any, below_head: Any, folder: Path) -> None:
+    """Raises `CheckpointChangedError` where `AutoModel` gives other weights: no loss would tell."""
+    expected = below_head.state_dict()
+    for name, tensor in headless.state_dict().items():
+        if name not in expected or not torch.equal(tensor, expected[name]):
+            raise CheckpointChangedError(f"{folder}: '{name}' is another by AutoModel than below the head")
 
 
 def _clips() -> list[np.ndarray]:

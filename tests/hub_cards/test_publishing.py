@@ -150,16 +150,20 @@ def test_a_model_in_memory_goes_with_its_report(hub, tmp_path):
 
 def test_shards_replace_the_one_file_of_before_and_the_other_way_round(hub, small):
     publish_folder(small, "org/t2u")
+    others = ["LICENSE", "model_of_before/model.safetensors", "models.safetensors"]
+    for name in others:
+        HfApi().upload_file(path_or_fileobj=b"by hand", path_in_repo=name, repo_id="org/t2u")
     model = TextToUnitModel.from_pretrained(small)
     shutil.rmtree(small)
     model.save_pretrained(small, max_shard_size="100KB")
     publish_folder(small, "org/t2u")
-    weights = [name for name in hub.files("org/t2u") if "safetensors" in name]
+    weights = [name for name in hub.files("org/t2u") if "safetensors" in name and name not in others]
     assert "model.safetensors" not in weights and "model.safetensors.index.json" in weights and len(weights) > 3
     shutil.rmtree(small)
     CHECKPOINTS["text_to_unit"](None, small)
     publish_folder(small, "org/t2u")
-    assert [name for name in hub.files("org/t2u") if "safetensors" in name] == ["model.safetensors"]
+    weights = [name for name in hub.files("org/t2u") if "safetensors" in name and name not in others]
+    assert weights == ["model.safetensors"] and set(others) <= hub.files("org/t2u").keys()
 
 
 # ---- what does not -------------------------------------------------------------------------------------------------

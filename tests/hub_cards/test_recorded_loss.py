@@ -11,6 +11,7 @@ import pytest
 import torch
 from exported_cases import CHECKPOINTS
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel
 
 from speechzoo import TextToUnitModel
 from speechzoo.hub_cards import recorded_loss
@@ -71,6 +72,21 @@ def test_random_weights_are_found_where_the_loading_report_is_silent(folder, mon
     monkeypatch.setattr(TextToUnitModel, "_keys_to_ignore_on_load_missing", [r"classifier"])
     with pytest.raises(CheckpointChangedError, match=r"the loss is \d+\.\d+ with .*, and was \d+\.\d+ with"):
         check_loss(folder)
+
+
+def test_random_weights_are_found_below_a_head_alone(backbones, tmp_path, monkeypatch):
+    CHECKPOINTS["sutlm"](backbones, tmp_path / "sutlm")
+    record_loss(tmp_path / "sutlm")
+    load = AutoModel.from_pretrained
+
+    def wrongly(*given, **settings):
+        model, info = load(*given, **settings)
+        torch.nn.init.normal_(model.get_input_embeddings().weight)
+        return model, info
+
+    monkeypatch.setattr(AutoModel, "from_pretrained", wrongly)
+    with pytest.raises(CheckpointChangedError, match=r"embed\S+' is another by AutoModel"):
+        check_loss(tmp_path / "sutlm")
 
 
 @pytest.mark.parametrize("value", [1.01, math.nan])
