@@ -1,11 +1,13 @@
 """`push_to_hub` of every model and processor of the zoo: their code goes along."""
 
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from transformers.utils import PushToHubMixin
 
 PUBLISHERS = "speechzoo.publishers"
+_OF_COMMITS = ("commit_message", "commit_description", "private", "revision", "create_pr", "tags")
 
 
 class PushedWithCode(PushToHubMixin):
@@ -59,6 +61,22 @@ class PushedWithCode(PushToHubMixin):
             raise RuntimeError("this installation of speechzoo cannot publish; install it again: pip install .")
         push = next(iter(publishers)).load()
         return push(self, repo_id, **details)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As transformers saves it; with `push_to_hub` the repository gets what that method sends.
+
+        Args:
+            push_to_hub: uploads it, too, under `repo_id` or the name of the folder; by the main process alone.
+        """
+        save: Any = super().save_pretrained  # type: ignore[misc]
+        if not push_to_hub or self._auto_class is not None:
+            return save(save_directory, *args, push_to_hub=push_to_hub, **kwargs)
+        details = {name: kwargs.pop(name) for name in ("repo_id", *_OF_COMMITS) if name in kwargs}
+        saved = save(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            shared = {name: kwargs[name] for name in ("token", "max_shard_size") if name in kwargs}
+            self.push_to_hub(details.pop("repo_id", Path(save_directory).name), **details, **shared)
+        return saved
 
 
 __all__ = ["PushedWithCode"]

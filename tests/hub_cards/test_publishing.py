@@ -298,6 +298,19 @@ def test_push_to_hub_takes_code_along(hub, tmp_path):
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
 
 
+def test_saving_pushes_the_same(hub, backbones, tmp_path):
+    model, processor = backbones.build("wav2vec2", "llama")
+    model.save_pretrained(tmp_path / "tones", push_to_hub=True, commit_message="The model")
+    processor.save_pretrained(tmp_path / "tones", push_to_hub=True, repo_id="org/tones")
+    pushed = hub.repository("org/tones")
+    titles = [commit.title for commit in pushed.commits.values()]
+    assert pushed.private and titles == ["initial commit", "The model", "Upload processor"]
+    assert {"modeling_speech_text_adapter.py", "README.md", "processor_config.json"} <= hub.files("org/tones").keys()
+    assert not list((tmp_path / "tones").glob("*.py"))
+    model.save_pretrained(tmp_path / "other", push_to_hub=True, is_main_process=False)
+    assert ("model", "org/other") not in hub.repositories
+
+
 def test_push_to_hub_keeps_a_card_and_does_as_it_is_told(hub, backbones):
     model, processor = backbones.build("wav2vec2", "llama")
     model.push_to_hub("org/tones", private=False, max_shard_size="20KB")
