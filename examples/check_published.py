@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from speechzoo.hub_cards.recorded_loss import LOSS_FILE, CheckpointChangedError, check_loss, record_loss
+from speechzoo.hub_cards.recorded_loss import LOSS_FILE, check_loss, record_loss
 from speechzoo.training.adapter_arguments import option
 from speechzoo.training.command_line import parse_arguments
 
@@ -48,7 +48,7 @@ def told(folder: Path, record: bool) -> str:
     """Says the loss of a checkpoint; returns what is wrong with it, if anything."""
     try:
         loss = record_loss(folder) if record else check_loss(folder)
-    except CheckpointChangedError as error:
+    except (ValueError, OSError) as error:
         return str(error)
     print(f"{folder.parent.name}/{folder.name}: {'recorded' if record else 'as recorded'}, {loss:.6f}")
     return ""

@@ -5,6 +5,7 @@ Shapes: B prompts, T tokens, D width, N labels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..processing.audio_loading import AudioError
 from .clip_pieces import Piece, in_groups
 from .written_words import Written, log_probs_of_generated, written_tokens
 
+logger = logging.getLogger(__name__)
 NEW_TOKENS = 256  # most of an answer, unless the caller says otherwise
 _LIMITS = ("max_new_tokens", "max_length", "generation_config")
 
@@ -53,7 +55,7 @@ class PromptedAnswers:
             rooms = [new_tokens(length, self._positions, options) for length in lengths]
             if len(set(rooms)) > 1:
                 return in_groups(pieces, rooms, lambda some: self.ask(some, prompt, form, options))
-            return [written.read(form) for written in self._write(batch, options, rooms[0])]
+            return read_answers(pieces, self._write(batch, options, rooms[0]), form)
         if options:
             raise ValueError(f"among labels nothing is generated, so that '{min(options)}' has no meaning")
         return [class_result(form.labels, row) for row in self._label_probabilities(batch, tokens)]
@@ -95,6 +97,16 @@ class PromptedAnswers:
 
     def _text(self, tokens: list[int]) -> str:
         return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def read_answers(pieces: Sequence[Piece], answers: Sequence[Written], form: AnswerForm) -> list[dict[str, Any]]:
+    """What answers that were generated say. A warning names the pieces whose answer was cut off."""
+    for piece, answer in zip(pieces, answers, strict=True):
+        if not answer.end:
+            logger.warning(
+                "%s: the answer was cut off; ask for more by max_new_tokens, where there is room", piece.name
+            )
+    return [answer.read(form) for answer in answers]
 
 
 def greedy_unless_told(options: Mapping[str, Any], room: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..configuration.answer_forms import AnswerForm, answer_forms
 from ..modeling.modality_generation import StayInModality
 from ..processing.sutlm_answers import question_sequence, written_answer
 from .clip_pieces import Piece, in_groups
-from .prompted_answers import PromptedAnswers, check_room, class_result, greedy_unless_told, new_tokens
+from .prompted_answers import PromptedAnswers, check_room, class_result, greedy_unless_told, new_tokens, read_answers
 from .written_words import log_probs_of_generated, written_letters, written_tokens
 
 _UNIT_RATE = 16000  # Hz; a unit model that wants another resamples
@@ -209,7 +209,7 @@ class TextOfUnits(OfUnits):
         new = output.sequences[:, width:]
         log_probs = log_probs_of_generated(output, new).tolist()
         rows = zip(new.tolist(), log_probs, strict=True)
-        return [written_tokens(*row, config.end_tokens, self._text).read(form) for row in rows]
+        return read_answers(pieces, [written_tokens(*row, config.end_tokens, self._text) for row in rows], form)
 
     def _text(self, tokens: list[int]) -> str:
         return written_answer(self.processor, tokens)

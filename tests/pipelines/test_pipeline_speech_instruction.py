@@ -52,6 +52,15 @@ def test_an_instruction_is_put_around_the_speech(pipe):
     assert not near(other["score"], same[0]["score"])
 
 
+def test_an_answer_that_is_cut_off_is_told(pipe, caplog):
+    end = pipe.processor.tokenizer.eos_token_id
+    row = {"audio": CLIPS[0], "id": "morning"}
+    pipe(row, instruction="transcribe", forced_eos_token_id=end)
+    assert not caplog.messages
+    pipe(row, instruction="transcribe", suppress_tokens=[end])
+    assert [one[:7] for one in caplog.messages] == ["morning"] and "max_new_tokens" in caplog.text
+
+
 def test_rows_bring_instructions_of_their_own(pipe):
     asked = ["heat up", "transcribe", "heat up", None]
     rows = [{"audio": one, "instruction": text} for one, text in zip([*CLIPS, CLIPS[0]], asked, strict=True)]
