@@ -203,8 +203,17 @@ def continuation_tokens(processor: SUTLMProcessor, pair: PromptedPair, condition
     else:
         tokens = processor.unit_tokens(after) if into == "speech" else processor.text_tokens(after)
     if not tokens:
-        raise ValueError(f"the continuation of '{pair.id}' has nothing of its own in {condition}; leave the pair out")
+        raise ValueError(
+            f"the continuation of '{pair.id}' has nothing of its own in {condition}; leave the pair out, or take units that change there"
+        )
     return [*tokens, processor.eos_token_id] if end else tokens
+
+
+def check_continuations(processor: SUTLMProcessor, pairs: Iterable[PromptedPair]) -> None:
+    """Raises `ValueError` for the first pair that some condition has nothing to score of."""
+    for pair in pairs:
+        for condition in CONDITIONS:
+            continuation_tokens(processor, pair, condition, end=False)
 
 
 def following_text_tokens(processor: SUTLMProcessor, before: str, after: str) -> list[int]:

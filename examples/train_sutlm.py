@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from speechzoo.data.packed_batches import PackedCollator
 from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
-from speechzoo.evaluation.context_retrieval import RetrievalSettings
+from speechzoo.evaluation.context_retrieval import RetrievalSettings, check_continuations
 from speechzoo.evaluation.reload_check import reloads_equal
 from speechzoo.evaluation.report import Report, environment, training_history
 from speechzoo.evaluation.retrieval_candidates import draw_candidates
@@ -83,6 +83,8 @@ def main() -> None:
             draw_candidates(pairs[name], tests.candidates, tests.test_seed)
     with watch("assembling"):
         model, processor = assemble_joint_model(language_model, units, data, reader.clusters, pretraining.seed)
+        for name in pairs:
+            check_continuations(processor, pairs[name])
     mixed = [
         sequences_of(processor, part, mixture, reader.frame_rate, pretraining.seed) if part else None
         for part in (data, validation_data)

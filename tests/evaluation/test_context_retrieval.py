@@ -18,6 +18,7 @@ from speechzoo.evaluation.context_retrieval import (
     CORRECTED,
     PER_TOKEN,
     RetrievalSettings,
+    check_continuations,
     context_credits,
     context_retrieval,
     continuation_credits,
@@ -192,6 +193,14 @@ def test_a_unit_that_lasts_over_the_cut_is_said_once_in_speech_alone(processor):
         continuation_tokens(processor, short, "u2u", end=False)
     with pytest.raises(ValueError, match=r"there is no condition 'u2v'; choose u2u, u2t, t2u, t2t"):
         continuation_tokens(processor, short, "u2v", end=False)
+
+
+def test_what_nothing_can_be_scored_of_is_told_beforehand(processor):
+    whole = PromptedPair("whole", {"speech": [4, 5], "text": "turn"}, {"speech": [5, 6], "text": "on"})
+    still = PromptedPair("still", {"speech": [4, 5], "text": "turn"}, {"speech": [5], "text": "on"})
+    check_continuations(processor, [whole])
+    with pytest.raises(ValueError, match=r"'still' has nothing of its own in u2u"):
+        check_continuations(processor, [whole, still])
 
 
 def byte_level() -> transformers.PreTrainedTokenizerFast:
