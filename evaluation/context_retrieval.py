@@ -204,7 +204,8 @@ def continuation_tokens(processor: SUTLMProcessor, pair: PromptedPair, condition
         tokens = processor.unit_tokens(after) if into == "speech" else processor.text_tokens(after)
     if not tokens:
         raise ValueError(
-            f"the continuation of '{pair.id}' has nothing of its own in {condition}; leave the pair out, or take units that change there"
+            f"the continuation of '{pair.id}' has nothing of its own in {condition}; leave the pair out, or take "
+            "other units"
         )
     return [*tokens, processor.eos_token_id] if end else tokens
 
