@@ -4,6 +4,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from transformers import ProcessorMixin
 from transformers.utils import PushToHubMixin
 
 PUBLISHERS = "speechzoo.publishers"
@@ -79,4 +80,8 @@ class PushedWithCode(PushToHubMixin):
         return saved
 
 
-__all__ = ["PushedWithCode"]
+class PushedProcessor(PushedWithCode, ProcessorMixin):
+    """The base of processors, in place of that of transformers."""
+
+
+__all__ = ["PushedProcessor", "PushedWithCode"]

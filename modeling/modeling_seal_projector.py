@@ -96,10 +96,7 @@ class SealProjector(SpeechBridge):
 class SealProjectorPreTrainedModel(SpeechTextPreTrainedModel):
     config: SealProjectorConfig
     _no_split_modules = ["SealProjector"]
-    _keep_in_fp32_modules_strict = [
-        "projector",
-        "prompt_tokens",
-    ]  # trained, also beside half precision
+    _keep_in_fp32_modules_strict = ["projector"]  # it is trained, also beside half-precision backbones
     _bridge_name = "projector"
 
 

@@ -9,7 +9,7 @@ from .modeling_speech_text_generation import SpeechTextForConditionalGeneration
 class SpeechTextAdapterPreTrainedModel(SpeechTextPreTrainedModel):
     config: SpeechTextAdapterConfig
     _no_split_modules = ["AdapterLayer"]
-    _keep_in_fp32_modules_strict = ["adapter", "prompt_tokens"]  # trained, also beside half precision
+    _keep_in_fp32_modules_strict = ["adapter"]  # it is trained, also beside half-precision backbones
     _bridge_name = "adapter"
 
 

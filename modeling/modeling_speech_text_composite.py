@@ -76,6 +76,7 @@ class SpeechTextModel(SpeechTextPreTrainedModel):
         self.prompt_tokens: PromptTokens | None = None
         if config.new_tokens:
             self.prompt_tokens = PromptTokens(len(config.new_tokens), embedding_width(self.get_input_embeddings()))
+            self._keep_in_fp32_modules_strict = [self._bridge_name, "prompt_tokens"]  # both are trained
         self._resting_bridges, self._lora_in_use = {}, OWN
         inject_lora(self, config)
         self.post_init()

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from transformers import AddedToken, AutoFeatureExtractor, AutoTokenizer, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs
 
-from ..configuration.hub_pushing import PushedWithCode
+from ..configuration.hub_pushing import PushedProcessor
 from ..configuration.prompt_fingerprint import prompt_fingerprint
 from .audio_loading import AudioError
 from .chat_templates import audio_chat_template
@@ -32,7 +32,7 @@ class SpeechTextAdapterProcessorKwargs(ProcessingKwargs, total=False):  # type: 
     _defaults = {"text_kwargs": {"padding": True, "add_special_tokens": False}}
 
 
-class SpeechTextAdapterProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
+class SpeechTextAdapterProcessor(PushedProcessor, SpeechInputs):
     """Prepares prompts with speech anywhere in them, and decodes answers.
 
     > Parts

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from transformers import AutoFeatureExtractor, PreTrainedConfig
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
 
-from ..configuration.hub_pushing import PushedWithCode
+from ..configuration.hub_pushing import PushedProcessor
 from .audio_loading import AudioError
 from .speech_inputs import SpeechInputs
 from .speech_units import Units, deduplicate, smooth
 
 
-class SpeechUnitProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
+class SpeechUnitProcessor(PushedProcessor, SpeechInputs):
     """Prepares clips for a unit model, and shortens what it says.
 
     Args:

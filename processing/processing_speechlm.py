@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 from transformers import Wav2Vec2CTCTokenizer
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from ..configuration.hub_pushing import PushedWithCode
+from ..configuration.hub_pushing import PushedProcessor
 from .feature_extraction_speechlm import SpeechLMFeatureExtractor
 from .letter_sounds import LetterSounds
 from .lexicon import CMU, Lexicon
@@ -70,7 +69,7 @@ def letter_tokenizer(letters: Iterable[str] = LETTERS) -> Wav2Vec2CTCTokenizer:
         return Wav2Vec2CTCTokenizer(str(path), pad_token="<s>", do_lower_case=True)
 
 
-class SpeechLMProcessor(PushedWithCode, ProcessorMixin, SpeechInputs):
+class SpeechLMProcessor(PushedProcessor, SpeechInputs):
     """Prepares clips and texts, each alone, so that no neighbor can change them.
 
     A text becomes phones by a lexicon, with silences between some words and at both ends. These are either the units

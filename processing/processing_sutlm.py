@@ -26,11 +26,10 @@ from typing import Any, Literal, Protocol
 import torch
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoModel, AutoProcessor, PreTrainedTokenizerFast
-from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import BatchEncoding
 from transformers.utils.hub import cached_file
 
-from ..configuration.hub_pushing import PushedWithCode
+from ..configuration.hub_pushing import PushedProcessor
 from .audio_loading import AudioSource
 from .pretrained_sources import check_is_there, commit_of
 from .speech_units import Units, deduplicate, smooth
@@ -113,7 +112,7 @@ class PretrainedUnits:
         return self.model.extract(**{name: torch.from_numpy(array) for name, array in features.items()})[0]
 
 
-class SUTLMProcessor(PushedWithCode, ProcessorMixin):
+class SUTLMProcessor(PushedProcessor):
     """Joins a text tokenizer and the pieces of speech units into one vocabulary.
 
     Each unit piece is an added token, so that `AutoTokenizer` alone reads a saved folder and decodes every token: a
