@@ -60,6 +60,23 @@ class Clip:
         return self.pieces[-1].end
 
 
+class HearsSamples:
+    """What models are given whose processor takes samples."""
+
+    processor: Any
+
+    @property
+    def wanted_rate(self) -> int:
+        return self.processor.sampling_rate
+
+    @property
+    def longest(self) -> float | None:
+        return self.processor.max_audio_seconds
+
+    def prepare(self, samples: np.ndarray, name: str) -> np.ndarray:
+        return self.processor.load(samples, name=name)
+
+
 def source_of(given: Any, place: int | None = None) -> Source:
     """What one input of a pipeline means.
 
@@ -120,4 +137,4 @@ def _quietest(clip: np.ndarray, sampling_rate: int) -> int:
     return int(starts[np.argmin((energy[ends] - energy[starts]) / (ends - starts))]) + frame // 2
 
 
-__all__ = ["Clip", "Piece", "Source", "cut_at_pauses", "in_groups", "source_of", "sources_of"]
+__all__ = ["Clip", "HearsSamples", "Piece", "Source", "cut_at_pauses", "in_groups", "source_of", "sources_of"]

@@ -1,10 +1,8 @@
 """Speech and an instruction to what a language model answers.
 
-    pipe = pipeline("speech-instruction", model="org/name")
-    pipe("clip.wav", instruction="Translate to German: {audio}")
-    {"text": "guten Morgen", "score": 0.83}
-
-Shapes: S samples.
+pipe = pipeline("speech-instruction", model="org/name")
+pipe("clip.wav", instruction="Translate to German: {audio}")
+{"text": "guten Morgen", "score": 0.83}
 """
 
 from __future__ import annotations
@@ -12,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedConfig
 
 from ..configuration.answer_forms import AnswerForm
-from .clip_pieces import Clip, in_groups
+from .clip_pieces import Clip, HearsSamples, in_groups
 from .prompted_answers import PromptedAnswers
 from .speech_pipeline import SpeechPipeline
 from .whole_clips import answer_clips
 
 
-class SpeechInstructionPipeline(SpeechPipeline):
+class SpeechInstructionPipeline(HearsSamples, SpeechPipeline):
     """Answers to instructions about clips, by a speech-text adapter or Seal.
 
     Inputs and long clips: see `SpeechPipeline`. A row may bring its own `instruction` beside its `audio`.
@@ -52,17 +49,6 @@ class SpeechInstructionPipeline(SpeechPipeline):
             "SpeechTextAdapterForConditionalGeneration",
             "SealProjectorForConditionalGeneration",
         )
-
-    @property
-    def wanted_rate(self) -> int:
-        return self.processor.sampling_rate
-
-    @property
-    def longest(self) -> float | None:
-        return self.processor.max_audio_seconds
-
-    def prepare(self, samples: np.ndarray, name: str) -> np.ndarray:
-        return self.processor.load(samples, name=name)
 
     def answers(
         self,

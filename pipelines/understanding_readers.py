@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList
 from ..configuration.answer_forms import AnswerForm, answer_forms
 from ..modeling.modality_generation import StayInModality
 from ..processing.sutlm_answers import question_sequence, written_answer
-from .clip_pieces import Piece, in_groups
+from .clip_pieces import HearsSamples, Piece, in_groups
 from .prompted_answers import PromptedAnswers, check_room, class_result, greedy_unless_told, new_tokens, read_answers
 from .written_words import log_probs_of_generated, written_letters, written_tokens
 
@@ -86,19 +86,8 @@ class UnderstandingReader(ABC):
 # ---- what models hear ----------------------------------------------------------------------------------------------
 
 
-class OfSpeech(UnderstandingReader):
+class OfSpeech(HearsSamples, UnderstandingReader):
     """Of samples."""
-
-    @property
-    def wanted_rate(self) -> int:
-        return self.processor.sampling_rate
-
-    @property
-    def longest(self) -> float | None:
-        return self.processor.max_audio_seconds
-
-    def prepare(self, samples: np.ndarray, name: str) -> np.ndarray:
-        return self.processor.load(samples, name=name)
 
     def batch(self, pieces: Sequence[Piece]) -> Any:
         clips = [piece.content for piece in pieces]

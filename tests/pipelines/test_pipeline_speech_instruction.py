@@ -114,6 +114,8 @@ def test_any_to_any_takes_messages_with_speech(folder, pipe, tmp_path):
     try:
         any_to_any = pipeline("any-to-any", model=str(folder))
     except ImportError as error:  # older versions of transformers ask for librosa, whatever is heard
+        if "librosa" not in str(error):
+            raise
         pytest.skip(str(error))
     found = any_to_any(chat, return_full_text=False, do_sample=False, **SHORT)
     assert found[0]["generated_text"].strip() == pipe(str(tmp_path / "clip.flac"))["text"]
