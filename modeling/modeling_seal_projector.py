@@ -5,6 +5,7 @@ compared where both go on with the same tokens. Shapes: B prompts, C clips, F en
 T tokens, N supervised positions, D width, V vocabulary, k tokens kept of a teacher.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -164,8 +165,25 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         else:
             losses = self._cross_entropy(student, "none")
         if loss_weights is not None:
-            losses = losses * loss_weights.repeat_interleave((self._aligned(labels) != IGNORED).sum(-1))
+            losses = losses * loss_weights.repeat_interleave(self.supervised_counts(labels))
         return student.with_loss(mean_over_items(losses.sum(), student.targets, num_items_in_batch))
+
+    @torch.no_grad()
+    def row_divergences(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """[B] summed over each row's supervised positions, nats; `inputs` are those of `forward`, with a teacher's."""
+        labels = inputs["labels"]
+        speech = speech_inputs(inputs["input_features"], inputs.get("input_features_mask"), {})
+        embeddings = self.model.merge(inputs["input_ids"], None, **speech)
+        given = self._given(embeddings, inputs["attention_mask"], None, labels, {})
+        student = self._supervised(given, labels, return_logits=False)
+        names = ("teacher_input_ids", "teacher_attention_mask", "teacher_labels")
+        teacher = self._taught(*(inputs[name] for name in names), student)
+        rows = self._divergences(student, teacher).split(self.supervised_counts(labels).tolist())
+        return torch.stack([row.sum() for row in rows])
+
+    def supervised_counts(self, labels: Tensor) -> Tensor:
+        """[B], how many positions of each row are supervised."""
+        return (self._aligned(labels) != IGNORED).sum(-1)
 
     @torch.no_grad()
     def _taught(
@@ -200,7 +218,7 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         else:
             weight, bias = self._head()
             top = top_distribution(found.states, weight, k, temperature, bias)
-        ends = (self._aligned(teacher_labels) != IGNORED).sum(-1).cumsum(0).tolist()
+        ends = self.supervised_counts(teacher_labels).cumsum(0).tolist()
         return [top[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     @property

@@ -9,7 +9,8 @@ from speechzoo import SealProjectorForConditionalGeneration
 from speechzoo.data.corpora import task_examples
 from speechzoo.data.seal_collator import SealCollator
 from speechzoo.data.teacher_distributions import TeacherStore
-from speechzoo.evaluation.teacher_divergence import divergence_measurements
+from speechzoo.evaluation import teacher_divergence
+from speechzoo.evaluation.teacher_divergence import divergence_measurements, teacher_divergences
 from speechzoo.training.adapter_arguments import OptimizationArguments, OutputArguments
 from speechzoo.training.adapter_training import make_trainer, train, training_arguments
 from speechzoo.training.seal_arguments import AlignmentArguments
@@ -109,5 +110,16 @@ def test_the_projector_alone_moves_and_comes_closer(backbones, examples, tmp_pat
     assert moved == {name for name in before if ".projector." in name}
     for first, last in zip(*measured, strict=True):
         assert first.name == last.name and last.value < first.value
-    whole = model(**collator([examples[place] for place in range(4)])).loss.item()
-    assert measured[1][0].name == "test: asr" and measured[1][0].value == pytest.approx(whole, rel=1e-4)
+    assert measured[1][0].name == "test: asr"
+
+
+@pytest.mark.parametrize("first_token", [False, True])
+def test_held_out_divergences_are_those_of_each_clip_alone(backbones, examples, monkeypatch, first_token):
+    monkeypatch.setattr(teacher_divergence, "_BATCH", 3)
+    model, processor = backbones.build(**SEAL)
+    model.eval()
+    collator = SealCollator(processor, first_token=first_token)
+    sums, counts = teacher_divergences(model, SealCollator(processor, {"asr": 3.0}, first_token), examples)
+    assert len(sums) == len(examples) and (max(counts) == 1) == first_token
+    for example, total, count in zip(examples, sums, counts, strict=True):
+        assert model(**collator([example])).loss.item() * count == pytest.approx(total, abs=1e-6)
