@@ -93,8 +93,8 @@ def upload(
 
     What cannot be sent is sent again, with longer and longer waits. Large files that the Hub's store already has, from
     an earlier attempt or an interrupted run, are not sent again, and a commit whose answer was lost is not made twice.
-    Where it fails for good, the branches of the repository are as they were, and a repository or branch that was made
-    for it is removed.
+    Where it fails for good or is interrupted, the branches of the repository are as they were, and a repository or
+    branch that was made for it is removed.
 
     Args:
         folder: its files go, at any depth.
@@ -110,8 +110,9 @@ def upload(
         PublishingError: the Hub refuses or cannot be reached. The token is in no error.
     """
     with _token_kept_secret(to.token), _told(to):
-        made = _prepare(to)
+        made = _found(to)
         try:
+            _make_repository(to, made)
             made.branch = _make_branch(to, made)
             commit = _persistently(
                 to,
@@ -127,7 +128,7 @@ def upload(
                     delete_patterns=list(stale),
                 ),
             )
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C, too
             _take_back(to, made, error)
             raise
         if to.tag:
@@ -178,26 +179,32 @@ def _download(to: Destination, name: str, revision: str | None) -> str:
 class _Made:
     """What an upload found and made before it."""
 
-    repository: bool
+    repository: bool  # was not there
     private: bool
     branches: list[str] = field(default_factory=list)  # that were there
     branch: bool = False
 
 
-def _prepare(to: Destination) -> _Made:
-    """Makes the repository where it is missing. Raises `ValueError` for one that is public, or has the tag."""
+def _found(to: Destination) -> _Made:
+    """What is there. Raises `ValueError` for a repository that is public and should be private, or has the tag."""
     try:
         info = _persistently(to, lambda: to.api.repo_info(to.repository, repo_type=to.kind))
     except RepositoryNotFoundError:
-        private = to.private is not False
-        _persistently(to, lambda: to.api.create_repo(to.repository, repo_type=to.kind, private=private, exist_ok=True))
-        return _Made(True, private)
+        return _Made(repository=True, private=to.private is not False)
     if to.private and not info.private:
         raise ValueError(f"'{to.repository}' is there and public; make it private, or choose another name")
     references = _persistently(to, lambda: to.api.list_repo_refs(to.repository, repo_type=to.kind))
     if to.tag in [tag.name for tag in references.tags]:
         raise ValueError(f"'{to.repository}' has a tag '{to.tag}' already; choose another, or delete it there")
     return _Made(False, bool(info.private), [branch.name for branch in references.branches])
+
+
+def _make_repository(to: Destination, made: _Made) -> None:
+    if made.repository:
+        _persistently(
+            to,
+            lambda: to.api.create_repo(to.repository, repo_type=to.kind, private=made.private, exist_ok=True),
+        )
 
 
 def _make_branch(to: Destination, made: _Made) -> bool:
@@ -208,13 +215,15 @@ def _make_branch(to: Destination, made: _Made) -> bool:
     return True
 
 
-def _take_back(to: Destination, made: _Made, error: Exception) -> None:
+def _take_back(to: Destination, made: _Made, error: BaseException) -> None:
     """Removes the repository or branch that was made for an upload that failed; adds what could not be."""
     try:
         if made.repository and len(_persistently(to, lambda: _commits(to))) <= 1:
             _persistently(to, lambda: to.api.delete_repo(to.repository, repo_type=to.kind, missing_ok=True))
         elif made.branch:
             _persistently(to, lambda: to.api.delete_branch(to.repository, branch=str(to.revision), repo_type=to.kind))
+    except RepositoryNotFoundError:  # it could not even be made
+        return
     except _NETWORK_ERRORS:
         error.args = (f"{error}; what was made for it, an empty repository or branch, could not be removed again",)
 

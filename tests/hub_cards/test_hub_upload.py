@@ -87,6 +87,21 @@ def test_a_new_repository_is_gone_when_its_commit_fails_for_good(hub, folder):
     assert sum("/commit/main" in line for line in hub.requests) == BRIEF.attempts
 
 
+@pytest.mark.parametrize("step", ["create_repo", "upload_folder"])
+def test_a_new_repository_is_gone_after_an_interruption(hub, folder, monkeypatch, step):
+    done = getattr(HfApi, step)
+
+    def interrupted(*given, **options):
+        if step == "create_repo":
+            done(*given, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HfApi, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        send(folder)
+    assert any("repos/create" in line for line in hub.requests) and not hub.repositories
+
+
 @pytest.mark.parametrize("kind", ["error", "unheard"])
 def test_a_repository_that_was_there_stays_as_it_was_and_the_next_run_goes_on(hub, folder, kind):
     send(folder)
@@ -121,8 +136,9 @@ def test_what_cannot_be_taken_back_is_told(hub, folder):
 
 def test_a_refusal_is_not_repeated(hub, folder):
     hub.fail("POST /api/repos/create", "error", status=403, times=ALWAYS)
-    with pytest.raises(PublishingError, match="403 Forbidden"):
+    with pytest.raises(PublishingError, match="403 Forbidden") as caught:
         send(folder)
+    assert "could not be removed" not in str(caught.value)
     assert sum("repos/create" in line for line in hub.requests) == 1
 
 
