@@ -38,7 +38,7 @@ class SpeechUnderstandingPipeline(SpeechPipeline):
     A call takes, beside what every pipeline here takes:
 
         task: what is asked, where the checkpoint knows several.
-        top_k: only so many of `scores`.
+        top_k: only so many of `scores`, in `chunks`, too.
         labels: choose among these texts; for a speech-text adapter or Seal, which need not have seen them in training.
         context: a text for prompts that read one.
         options of `generate` where the model writes, `streamer` among them; greedy unless they say otherwise.
@@ -104,10 +104,14 @@ class SpeechUnderstandingPipeline(SpeechPipeline):
         return AnswerForm(labels=tuple(labels))
 
 
-def _shortened(result: dict[str, Any], top_k: int | None) -> dict[str, Any]:
-    if top_k is None or "scores" not in result:
-        return result
-    return {**result, "scores": dict(list(result["scores"].items())[:top_k])}
+def _shortened(result: Mapping[str, Any], top_k: int | None) -> dict[str, Any]:
+    """The same with `top_k` of its scores, and of those of its chunks."""
+    shorter = dict(result)
+    if "scores" in result:
+        shorter["scores"] = dict(list(result["scores"].items())[:top_k])
+    if "chunks" in result:
+        shorter["chunks"] = [_shortened(chunk, top_k) for chunk in result["chunks"]]
+    return shorter
 
 
 __all__ = ["SpeechUnderstandingPipeline"]

@@ -226,6 +226,9 @@ def test_a_long_clip_is_its_pieces(pipes, name, given):
             for label in SENTIMENTS
         }
         assert near(found[1]["scores"], means) and near(found[1]["score"], max(means.values()))
+        shortened = pipe(long, chunk_seconds=1.0, top_k=2)
+        wanted = [dict(list(one["scores"].items())[:2]) for one in (found[1], *parts)]
+        assert near([one["scores"] for one in (shortened, *shortened["chunks"])], wanted)
     else:
         assert found[1]["text"] == " ".join(part["text"] for part in parts if part["text"])
         kind = "slots" if name == "adapter" else "entities"
