@@ -28,12 +28,13 @@ class MaskedGroupNorm(nn.GroupNorm):
         if self.valid is None:
             return super().forward(hidden_states)
         count = self.valid.to(hidden_states.device)
-        mask = frame_mask(count, hidden_states.shape[-1])[:, None]  # [C, 1, F]
+        mask = frame_mask(count, hidden_states.shape[-1])[:, None].float()  # [C, 1, F]
         values, count = hidden_states.float(), count[:, None, None].float()
         mean = (values * mask).sum(-1, keepdim=True) / count
-        variance = ((values - mean).square() * mask).sum(-1, keepdim=True) / count
-        normalized = (values - mean) * torch.rsqrt(variance + self.eps)
-        return ((normalized * self.weight[:, None] + self.bias[:, None]) * mask).to(hidden_states.dtype)
+        centered = (values - mean) * mask
+        variance = centered.square().sum(-1, keepdim=True) / count
+        scale = torch.rsqrt(variance + self.eps) * self.weight[:, None]
+        return torch.addcmul(self.bias[:, None] * mask, centered, scale).to(hidden_states.dtype)
 
 
 def frame_mask(lengths: Tensor, size: int) -> Tensor:
