@@ -35,8 +35,11 @@ class PushedWithCode(PushToHubMixin):
     ) -> Any:
         """Uploads this, and the code it needs, to the Hub as one commit; the arguments are those of transformers.
 
-        A model brings a card unless the repository has one; backbones that exist on this disk only go along. A new
-        repository is private unless `private=False`.
+        Backbones that exist on this disk only go along. A new repository is private unless `private=False`.
+
+        A model brings a card. One that is there keeps only license, languages and tags where the weights are others,
+        for no report comes along: `speechzoo.hub_cards.publishing.publish` takes one. A card that a person wrote or
+        edited is kept.
 
         Returns the `CommitInfo` of huggingface_hub.
 

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,8 +24,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import sha_fileobj
 
-__all__ = ["Destination", "Patience", "PublishingError", "upload", "with_owner", "written_there"]
+__all__ = ["Destination", "Patience", "PublishingError", "lies_there", "upload", "with_owner", "written_there"]
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -150,10 +152,31 @@ def written_there(to: Destination, name: str) -> str | None:
 
     Raises `PublishingError` where the Hub does not tell: what is there would else be replaced as if it were not.
     """
+    return _asked(to, partial(_download, to, name))
+
+
+def lies_there(to: Destination, files: Iterable[Path]) -> bool:
+    """Whether all these are large files where a commit would go, byte for byte. Raises the same."""
+
+    def hashes(revision: str | None) -> dict[str, str]:
+        found = to.api.get_paths_info(to.repository, list(wanted), repo_type=to.kind, revision=revision)
+        return {one.path: one.lfs.sha256 for one in found if isinstance(one, RepoFile) and one.lfs}
+
+    wanted = {file.name: _sha256(file) for file in files}
+    return _asked(to, hashes) == wanted
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return sha_fileobj(content).hex()
+
+
+def _asked(to: Destination, ask: Callable[[str | None], Result]) -> Result | None:
+    """What the Hub says of the revision that a commit would go to, `None` where there is no such thing."""
     with _token_kept_secret(to.token), _told(to):
         for revision in dict.fromkeys([to.revision, None]):  # a new branch begins as the main one
             try:
-                return _persistently(to, partial(_download, to, name, revision))
+                return _persistently(to, partial(ask, revision))
             except RevisionNotFoundError:
                 continue
             except (EntryNotFoundError, RepositoryNotFoundError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from .result_tables import measurement_table
 from .saved_model import SavedModel, read_saved_model
 
 GENERATED = "Apache-2.0 (from this project's own grammars)"
+
+# Field of the front matter: SHA-256 of the card without this line.
+_SEAL = "rendered_by_speechzoo"
 
 # The Hub's task of a metric; of others, that of the model.
 _TASKS = {
@@ -50,8 +54,9 @@ def write_model_card(folder: str | Path, model_id: str, report: Report | str | P
 
 
 def render_model_card(report: Report, model_id: str, saved: SavedModel) -> str:
-    """The card as text: YAML for the Hub, then Markdown."""
-    return with_front_matter(card_data(report, model_id), render_body("model_card.md.jinja", report, model_id, saved))
+    """The card as text: YAML for the Hub, then Markdown; sealed, so that it is known whether somebody edited it."""
+    body = render_body("model_card.md.jinja", report, model_id, saved)
+    return sealed(with_front_matter(card_data(report, model_id), body))
 
 
 def render_body(template: str, report: Report, model_id: str, saved: SavedModel, **more: Any) -> str:
@@ -73,13 +78,13 @@ def render_body(template: str, report: Report, model_id: str, saved: SavedModel,
 
 def card_data(report: Report, model_id: str) -> ModelCardData:
     """What the Hub reads of a card: license, tags, backbones, and the measurements as its `model-index`."""
-    name = model_id.split("/")[-1]
+    name, paper = model_id.split("/")[-1], [f"arxiv:{report.paper}"] if report.paper else []
     return ModelCardData(
         language=report.language or None,
         license=report.license,
         library_name="transformers",
         pipeline_tag=report.pipeline_tag,
-        tags=["speechzoo", report.system, *([f"arxiv:{report.paper}"] if report.paper else []), *report.tags],
+        tags=list(dict.fromkeys(["speechzoo", report.system, *paper, *report.tags])),
         base_model=[backbone.id for backbone in report.backbones if backbone.on_hub] or None,
         metrics=sorted({measurement.metric for measurement in report.measurements}) or None,
         model_name=name if report.measurements else None,
@@ -126,6 +131,22 @@ def with_front_matter(data: ModelCardData, body: str) -> str:
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     ModelCard(text)  # Raises when the Hub's own reader does not understand the front matter.
     return text
+
+
+def sealed(card: str) -> str:
+    """A card whose front matter ends with its seal."""
+    return card.replace("\n---\n", f"\n{_SEAL}: {_digest(card)}\n---\n", 1)
+
+
+def without_seal(card: str) -> str | None:
+    """What was sealed; `None` for a card that a person wrote or edited since."""
+    seal = re.search(rf"^{_SEAL}: (\w+)\n", card, flags=re.MULTILINE)
+    text = card.replace(seal[0], "", 1) if seal else card
+    return text if seal and seal[1] == _digest(text) else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _eval_result(measurement: Measurement, report: Report) -> EvalResult:

@@ -16,8 +16,8 @@ from ..evaluation.report import Report, read_report, write_report
 from ..pipelines.pipeline_tasks import pipelines_of
 from .code_export import export_code
 from .code_verification import verify_code
-from .hub_upload import Destination, upload
-from .model_card import without_folders_of_the_run, write_model_card
+from .hub_upload import Destination, upload, written_there
+from .model_card import without_folders_of_the_run, without_seal, write_model_card
 from .staged_checkpoint import bare_report, refuse_local_names, stage_folder, stage_model, stage_processor
 
 __all__ = ["STALE_WEIGHTS", "Publication", "publish", "publish_folder"]
@@ -63,6 +63,7 @@ def publish(
     save_backbones: bool = False,
     verify: bool = True,
     dry_run: bool = False,
+    edited_card: str | None = None,
     **destination: Any,
 ) -> Publication:
     """Uploads a model, its processor, their code, `report`, the card made from it and `extra_files` as one commit.
@@ -77,11 +78,13 @@ def publish(
         save_backbones: makes the checkpoint self-contained in any case.
         verify: first loads all this in a process without the package and compares what the two say.
         dry_run: only tells what would go; no network is touched.
+        edited_card: what becomes of a card there that a person wrote or edited: "keep" or "replace".
         **destination: `private` (True), `tag`, `token` and other fields of `Destination`.
 
     Raises:
-        ValueError: the repository is public and should be private; the tag is taken; the processor names a model by
-            a folder; `CodeExportError` where the code does not work elsewhere.
+        ValueError: the repository is public and should be private; the tag is taken; a person edited the card there
+            and `edited_card` is not told; the processor names a model by a folder; `CodeExportError` where the code
+            does not work elsewhere.
         FileNotFoundError: a backbone is a folder that is gone.
         PublishingError: the Hub refuses or cannot be reached; it is then as it was.
     """
@@ -95,7 +98,7 @@ def publish(
             shutil.copyfile(file, folder / file.name)
         if report is not None:
             write_report(folder / REPORT_NAME, report)
-        return _publish_staged(folder, to, self_contained, verify, dry_run)
+        return _publish_staged(folder, to, self_contained, verify, dry_run, edited_card)
 
 
 def publish_folder(
@@ -105,6 +108,7 @@ def publish_folder(
     save_backbones: bool = False,
     verify: bool = True,
     dry_run: bool = False,
+    edited_card: str | None = None,
     names: Mapping[str, str] | None = None,
     **destination: Any,
 ) -> Publication:
@@ -126,7 +130,7 @@ def publish_folder(
         for pattern in (REPORT_NAME, CARD_NAME, *PLOTS):
             for file in source.glob(pattern):
                 shutil.copyfile(file, folder / file.name)
-        return _publish_staged(folder, to, self_contained, verify, dry_run)
+        return _publish_staged(folder, to, self_contained, verify, dry_run, edited_card)
 
 
 def _destination(repository: str, fields: Mapping[str, Any]) -> Destination:
@@ -135,17 +139,15 @@ def _destination(repository: str, fields: Mapping[str, Any]) -> Destination:
     return Destination(repository, **fields)
 
 
-def _publish_staged(folder: Path, to: Destination, self_contained: bool, verify: bool, dry_run: bool) -> Publication:
+def _publish_staged(
+    folder: Path, to: Destination, self_contained: bool, verify: bool, dry_run: bool, edited_card: str | None
+) -> Publication:
     """Adds code and card to what lies in a folder, and uploads it."""
     refuse_local_names(folder)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
-    if (folder / REPORT_NAME).is_file():
-        report = without_folders_of_the_run(read_report(folder / REPORT_NAME))
-        report = replace(report, self_contained=self_contained)
-        write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, report))
-    elif not (folder / CARD_NAME).is_file():
-        bare = bare_report(folder, to.repository, self_contained)
-        write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, bare))
+    _write_card(folder, to.repository, self_contained)
+    if not dry_run:
+        _mind_card(folder / CARD_NAME, to, edited_card)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
     if dry_run:
@@ -153,5 +155,30 @@ def _publish_staged(folder: Path, to: Destination, self_contained: bool, verify:
     if verify:
         verify_code(folder)
     message = "Publish the model with its processor, code, card and report"
-    commit, private = upload(folder, to, message, stale=STALE_WEIGHTS)
+    commit, private = upload(folder, to, message, stale=[*STALE_WEIGHTS, REPORT_NAME])
     return Publication(to.repository, sizes, str(commit.commit_url), private)
+
+
+def _write_card(folder: Path, repository: str, self_contained: bool) -> None:
+    """The card of the report; where there is none, one that lies there stays as it is."""
+    if (folder / REPORT_NAME).is_file():
+        report = without_folders_of_the_run(read_report(folder / REPORT_NAME))
+        report = replace(report, self_contained=self_contained)
+    elif not (folder / CARD_NAME).is_file():
+        report = bare_report(folder, repository, self_contained)
+    else:
+        return
+    write_model_card(folder, repository, write_report(folder / REPORT_NAME, report))
+
+
+def _mind_card(path: Path, to: Destination, edited_card: str | None) -> None:
+    """Removes the card that would go where that of a person is kept. Raises `ValueError` where nobody said so."""
+    there = written_there(to, CARD_NAME)
+    if there is None or without_seal(there) or there == path.read_text(encoding="utf-8"):
+        return
+    if edited_card not in ("keep", "replace"):
+        raise ValueError(
+            f"a person wrote or edited the card of '{to.repository}'; pass --edited_card keep, or replace"
+        )
+    if edited_card == "keep":
+        path.unlink()

@@ -14,6 +14,14 @@ Public = Annotated[bool, typer.Option("--public", help="For everybody; a new rep
 DryRun = Annotated[bool, typer.Option("--dry_run", help="Only list what would go, without the network.")]
 Tag = Annotated[str | None, typer.Option(help="Name for this commit, such as v1.")]
 NoVerify = Annotated[bool, typer.Option("--no_verify", help="Do not first try the code without speechzoo.")]
+EditedCard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="keep|replace",
+        help="What becomes of a card (README.md) there that a person wrote or edited; refused when left out. One that "
+        "is kept says nothing of the new results. A card as speechzoo rendered it is always rendered anew.",
+    ),
+]
 Names = Annotated[
     list[str] | None,
     typer.Option("--name", metavar="FIELD=ID", help="What the processor shall name: unit_model_id=org/units."),
@@ -28,6 +36,7 @@ def publish(
     dry_run: DryRun = False,
     tag: Tag = None,
     no_verify: NoVerify = False,
+    edited_card: EditedCard = None,
     name: Names = None,
 ) -> None:
     """Publish a trained model with its processor, code, card, report and plots, as one commit."""
@@ -38,6 +47,7 @@ def publish(
             save_backbones=save_backbones,
             verify=not no_verify,
             dry_run=dry_run,
+            edited_card=edited_card,
             names=dict(_pair(text) for text in name or ()),
             private=not public,
             tag=tag,

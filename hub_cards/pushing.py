@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +15,14 @@ from transformers import AutoConfig, PreTrainedModel, ProcessorMixin
 from ..evaluation.report import write_report
 from ..pipelines.pipeline_tasks import pipelines_of
 from .code_export import export_code, export_processor_code
-from .hub_upload import Destination, upload, with_owner, written_there
-from .model_card import write_model_card
+from .hub_upload import Destination, lies_there, upload, with_owner, written_there
+from .model_card import sealed, without_seal, write_model_card
 from .publishing import CARD_NAME, REPORT_NAME, STALE_WEIGHTS
 from .staged_checkpoint import bare_report, refuse_local_names, stage_model
 
 __all__ = ["push"]
+
+logger = logging.getLogger(__name__)
 
 
 def push(
@@ -42,8 +46,8 @@ def push(
         if isinstance(member, ProcessorMixin):
             _stage_processor(member, folder)
         else:
-            kind, stale = "model", list(STALE_WEIGHTS)
-            _stage_model(member, folder, to, max_shard_size, [*(member.model_tags or ()), *(tags or ())])
+            tags = [*(member.model_tags or ()), *(tags or ())]
+            kind, stale = "model", _stage_model(member, folder, to, max_shard_size, tags)
         commit, _ = upload(folder, to, commit_message or f"Upload {kind}", commit_description, stale=stale)
     return commit
 
@@ -56,14 +60,35 @@ def _stage_processor(processor: ProcessorMixin, folder: Path) -> None:
 
 def _stage_model(
     model: PreTrainedModel, folder: Path, to: Destination, max_shard_size: Any, tags: Sequence[str]
-) -> None:
+) -> list[str]:
+    """Returns what becomes stale: of other weights there is no report here, so that an earlier one goes."""
     self_contained = stage_model(model, folder, save_backbones=False, max_shard_size=max_shard_size)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
     there = written_there(to, CARD_NAME)
-    if there is None:
-        bare = bare_report(folder, to.repository, self_contained)
-        write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, bare))
-    card: Any = ModelCard.load(folder / CARD_NAME) if there is None else ModelCard(there)
+    is_other = there is None or not lies_there(to, folder.glob("*.safetensors"))
+    if there is None or (is_other and without_seal(there)):
+        _render_card(folder, to, self_contained, there, tags)
+    else:
+        _add_tags(folder / CARD_NAME, there, tags)
+        if is_other:
+            logger.warning("'%s' keeps its card, which a person wrote; see whether its results hold", to.repository)
+    return [*STALE_WEIGHTS, REPORT_NAME] if is_other else list(STALE_WEIGHTS)
+
+
+def _render_card(folder: Path, to: Destination, self_contained: bool, there: str | None, tags: Sequence[str]) -> None:
+    """A card without results; of the one `there` it has license, languages and tags, which hold for other weights."""
+    report = bare_report(folder, to.repository, self_contained)
+    if there is not None:
+        known: Any = ModelCard(there).data
+        tags = [*known.tags, *tags]
+        report = replace(report, license=known.license, language=known.language or [])
+    write_model_card(folder, to.repository, write_report(folder / REPORT_NAME, replace(report, tags=list(tags))))
+
+
+def _add_tags(path: Path, there: str, tags: Sequence[str]) -> None:
+    """Writes the card that is there where it lacks some."""
+    rendered = without_seal(there)
+    card: Any = ModelCard(rendered or there)
     if missing := [tag for tag in tags if tag not in (card.data.tags or ())]:
         card.data.tags = [*(card.data.tags or ()), *missing]
-        card.save(folder / CARD_NAME)
+        path.write_text(sealed(str(card)) if rendered else str(card), encoding="utf-8")

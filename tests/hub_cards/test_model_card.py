@@ -23,6 +23,7 @@ from speechzoo.hub_cards.model_card import (
     known_license,
     render_model_card,
     without_folders,
+    without_seal,
     write_model_card,
 )
 from speechzoo.hub_cards.saved_model import SavedModel
@@ -92,6 +93,15 @@ def test_front_matter_reads_back_as_it_was_measured(report: Report, folder: Path
     assert data.eval_results[2].metric_args == {"items": 400, "chance": 0.032, "majority": 0.0625, **run}
     assert metadata_load(path)["model-index"][0]["name"] == "an-adapter"
     assert "&id" not in path.read_text(), "the Hub's reader knows no anchors of YAML"
+
+
+def test_a_seal_tells_whether_a_card_is_as_it_was_rendered(report: Report):
+    card = render_model_card(report, "a/b", ADAPTER)
+    plain = without_seal(card)
+    assert plain is not None and len(card.splitlines()) == len(plain.splitlines()) + 1
+    assert ModelCard(card).text == ModelCard(plain).text, "the seal is no part of what people read"
+    for edited in (plain, card + "\n", card.replace("apache-2.0", "mit"), card.replace("0.125", "0.025"), "# Mine\n"):
+        assert edited != card and without_seal(edited) is None
 
 
 REPORTS = sorted([*(ROOT / "results").glob("*.json"), *(ROOT / "benchmarks" / "results").glob("*.json")])

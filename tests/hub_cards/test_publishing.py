@@ -3,6 +3,7 @@
 import json
 import shutil
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,33 @@ def test_shards_replace_the_one_file_of_before_and_the_other_way_round(hub, smal
     assert weights == ["model.safetensors"] and set(others) <= hub.files("org/t2u").keys()
 
 
+def test_what_a_person_wrote_on_the_card_goes_only_when_told_to(hub, small):
+    def published(*options: str):
+        return CliRunner().invoke(application, ["publish", str(small), "org/t2u", "--no_verify", *options])
+
+    write_report(small / "report.json", replace(REPORT, system="text_to_unit"))
+    assert published().exit_code == published().exit_code == 0, "nobody touched the card"
+    edit_card(hub)
+    edited, before = hub.files("org/t2u"), changing(hub)
+    told = published()
+    assert told.exit_code == 2 and "card of 'org/t2u'; pass --edited_card keep, or replace" in told.output
+    assert changing(hub) == before
+    (small / "plot.png").write_bytes(b"\x89PNG")
+    assert published("--edited_card", "keep").exit_code == 0
+    assert hub.files("org/t2u")["README.md"] == edited["README.md"] and "plot.png" in hub.files("org/t2u")
+    assert published("--edited_card", "replace").exit_code == 0
+    assert "By hand." not in card_there(hub).text and card_there(hub).data.eval_results
+
+
+def test_no_report_of_earlier_weights_stays(hub, small):
+    write_report(small / "report.json", replace(REPORT, system="text_to_unit"))
+    publish_folder(small, "org/t2u")
+    (small / "report.json").unlink()
+    (small / "README.md").write_text("# By hand\n")
+    publish_folder(small, "org/t2u")
+    assert hub.files("org/t2u")["README.md"] == b"# By hand\n" and "report.json" not in hub.files("org/t2u")
+
+
 # ---- what does not -------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +214,7 @@ def test_code_that_does_not_work_elsewhere_is_not_sent(hub, small, monkeypatch):
     monkeypatch.setattr(publishing, "verify_code", refuse)
     with pytest.raises(CodeExportError, match="it says something else there"):
         publish_folder(small, "org/t2u")
-    assert not hub.requests
+    assert not changing(hub)
     publish_folder(small, "org/t2u", verify=False)
     assert hub.files("org/t2u")
 
@@ -328,6 +356,38 @@ def test_push_to_hub_keeps_a_card_and_does_as_it_is_told(hub, backbones):
     assert "model.safetensors" not in hub.files("org/tones")
     with pytest.raises(ValueError, match="'org/tones' is there and public"):
         processor.push_to_hub("org/tones", private=True)
+
+
+def test_results_on_the_hub_are_those_of_its_weights(hub, small, caplog):
+    write_report(small / "report.json", replace(REPORT, system="text_to_unit", license="mit", language=["en"]))
+    publish_folder(small, "org/t2u")
+    model = TextToUnitModel.from_pretrained(small)
+    model.push_to_hub("org/t2u", tags=["mine"])
+    data = card_there(hub).data
+    assert "mine" in data.tags and data.eval_results[0].metric_value == 0.25, "the weights are the same"
+    assert json.loads(hub.files("org/t2u")["report.json"])["measurements"]
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.push_to_hub("org/t2u")
+    data = card_there(hub).data
+    assert "mine" in data.tags and not data.eval_results and not caplog.messages
+    assert (data.license, data.language) == ("mit", ["en"])
+    assert "measurements" not in json.loads(hub.files("org/t2u")["report.json"])
+    edit_card(hub)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.push_to_hub("org/t2u")
+    assert "By hand." in card_there(hub).text and "'org/t2u' keeps its card" in caplog.text
+    assert "report.json" not in hub.files("org/t2u")
+
+
+def card_there(hub) -> ModelCard:
+    return ModelCard(hub.files("org/t2u")["README.md"].decode())
+
+
+def edit_card(hub) -> None:
+    edited = hub.files("org/t2u")["README.md"] + b"\nBy hand.\n"
+    HfApi().upload_file(path_or_fileobj=edited, path_in_repo="README.md", repo_id="org/t2u")
 
 
 @pytest.mark.parametrize("fault", [{"kind": "unheard"}, {"kind": "error", "status": 503}])
