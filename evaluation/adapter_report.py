@@ -73,11 +73,12 @@ class FinalTest:
     measurements: list[Measurement] = field(default_factory=list)
     shown: list[Example] = field(default_factory=list)
 
-    def run(self, name: str, examples: Dataset) -> None:
+    def run(self, name: str, examples: Dataset, source: str = "") -> None:
+        """Tests on a corpus, which reports call by its source; by its name where that is left out."""
         for task in sorted(set(examples["task"])):
-            self._run_task(name, task, examples.filter(lambda row, task=task: row["task"] == task))
+            self._run_task(name, task, examples.filter(lambda row, task=task: row["task"] == task), source or name)
 
-    def _run_task(self, name: str, task: str, examples: Dataset) -> None:
+    def _run_task(self, name: str, task: str, examples: Dataset, source: str) -> None:
         answers = answer_speech(self.model, self.processor, examples, self.decoding)
         gold = None
         if all(examples["transcript"]):
@@ -96,7 +97,7 @@ class FinalTest:
             gold,
             training_targets=trained,
             split="final test",
-            dataset=name,
+            dataset=source,
         )
         self.measurements.append(row)
         if self.recognizer is not None:

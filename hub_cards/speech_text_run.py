@@ -125,7 +125,7 @@ class SpeechTextRun:
         )
         with self.watch("final test"):
             for name, examples in self.examples.tests.items():
-                final_test.run(name, examples)
+                final_test.run(name, examples, self.data.test_data[name])
         return final_test
 
     def _check_reload(self) -> None:
@@ -140,11 +140,9 @@ class SpeechTextRun:
 
     def _report(self, final_test: FinalTest) -> Report:
         output, data = self.output, self.data
-        roles = (
-            (", ".join(data.train_data), "training", self.examples.training),
-            (", ".join(data.validation_data), "choosing settings", self.examples.validation),
-            *((name, "final test", rows) for name, rows in self.examples.tests.items()),
-        )
+        validation = self.examples.validation
+        tests = [(data.test_data[name], "final test", rows) for name, rows in self.examples.tests.items()]
+        followed = [(", ".join(data.validation_data), "choosing settings", validation)] if validation else []
         return Report(
             title=output.card_title,
             system=self.model.config.model_type,
@@ -159,7 +157,8 @@ class SpeechTextRun:
             parameters=count_parameters(self.model),
             limits=output.limits,
             corpora=[
-                describe_corpus(name, role, rows, data.data_license) for name, role, rows in roles if rows is not None
+                describe_corpus(", ".join(data.train_data), "training", self.examples.training, data.data_license),
+                *(describe_corpus(source, role, rows) for source, role, rows in [*followed, *tests]),
             ],
             backbones=describe_backbones(self.model),
             settings={**self.settings, **tuning_settings(self.model.config)},

@@ -68,6 +68,7 @@ def trained(backbones, corpus_folder, tmp_path_factory):
             "test_data": {"tones": f"{corpus_folder}@test"},
             "tasks": {"asr": "text", "intent": "intent"},
             "prompts": {"asr": "transcribe {audio}", "intent": "{audio} please"},
+            "data_license": "our own",
         },
         "optimization": {
             "max_steps": 4,
@@ -118,6 +119,9 @@ def test_the_report_says_what_was_run(trained):
     assert "train_adapter.py" in report["command"]
     used = {corpus["role"]: corpus["clips"] for corpus in report["corpora"]}
     assert used == {"training": 6, "choosing settings": 2, "final test": 2}
+    assert {corpus["role"]: corpus.get("license") for corpus in report["corpora"]}["training"] == "our own"
+    (tested,) = (corpus for corpus in report["corpora"] if corpus["role"] == "final test")
+    assert tested["name"] == row["dataset"] == f"{trained.corpus}@test" and not tested.get("license")
 
 
 def test_what_was_published_comes_back_by_name_in_a_fresh_process(trained, tmp_path):
