@@ -44,7 +44,8 @@ class PushedWithCode(PushToHubMixin):
         Returns the `CommitInfo` of huggingface_hub.
 
         Raises:
-            ValueError: the repository is public and `private=True`; a processor names a model by a folder.
+            ValueError: the repository is public and `private=True`; a model or processor names another that is not on
+                the Hub.
             PublishingError: the Hub refuses or cannot be reached; it is then as it was.
         """
         details: dict[str, Any] = {

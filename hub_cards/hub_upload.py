@@ -27,7 +27,16 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import sha_fileobj
 
-__all__ = ["Destination", "Patience", "PublishingError", "lies_there", "upload", "with_owner", "written_there"]
+__all__ = [
+    "Destination",
+    "Patience",
+    "PublishingError",
+    "is_on_hub",
+    "lies_there",
+    "upload",
+    "with_owner",
+    "written_there",
+]
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -145,6 +154,12 @@ def with_owner(to: Destination) -> Destination:
     with _token_kept_secret(to.token), _told(to):
         owner = _persistently(to, lambda: to.api.whoami())["name"]
     return replace(to, repository=f"{owner}/{to.repository}")
+
+
+def is_on_hub(to: Destination, model: str) -> bool:
+    """Whether a commit's author sees another model there. Raises `PublishingError` where the Hub does not tell."""
+    with _token_kept_secret(to.token), _told(to):
+        return _persistently(to, lambda: to.api.repo_exists(model))
 
 
 def written_there(to: Destination, name: str) -> str | None:

@@ -83,8 +83,8 @@ def publish(
 
     Raises:
         ValueError: the repository is public and should be private; the tag is taken; a person edited the card there
-            and `edited_card` is not told; the processor names a model by a folder; `CodeExportError` where the code
-            does not work elsewhere.
+            and `edited_card` is not told; a backbone, or what the processor names, is not on the Hub;
+            `CodeExportError` where the code does not work elsewhere.
         FileNotFoundError: a backbone is a folder that is gone.
         PublishingError: the Hub refuses or cannot be reached; it is then as it was.
     """
@@ -143,7 +143,7 @@ def _publish_staged(
     folder: Path, to: Destination, self_contained: bool, verify: bool, dry_run: bool, edited_card: str | None
 ) -> Publication:
     """Adds code and card to what lies in a folder, and uploads it."""
-    refuse_local_names(folder)
+    refuse_local_names(folder, None if dry_run else to)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
     _write_card(folder, to.repository, self_contained)
     if not dry_run:

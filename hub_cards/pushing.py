@@ -44,7 +44,7 @@ def push(
         folder = Path(temporary)
         kind, stale = "processor", list[str]()
         if isinstance(member, ProcessorMixin):
-            _stage_processor(member, folder)
+            _stage_processor(member, folder, to)
         else:
             tags = [*(member.model_tags or ()), *(tags or ())]
             kind, stale = "model", _stage_model(member, folder, to, max_shard_size, tags)
@@ -52,9 +52,9 @@ def push(
     return commit
 
 
-def _stage_processor(processor: ProcessorMixin, folder: Path) -> None:
+def _stage_processor(processor: ProcessorMixin, folder: Path, to: Destination) -> None:
     processor.save_pretrained(folder)
-    refuse_local_names(folder)
+    refuse_local_names(folder, to)
     export_processor_code(folder, processor)
 
 
@@ -63,6 +63,7 @@ def _stage_model(
 ) -> list[str]:
     """Returns what becomes stale: of other weights there is no report here, so that an earlier one goes."""
     self_contained = stage_model(model, folder, save_backbones=False, max_shard_size=max_shard_size)
+    refuse_local_names(folder, to)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
     there = written_there(to, CARD_NAME)
     is_other = there is None or not lies_there(to, folder.glob("*.safetensors"))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, PreTrainedModel
 from transformers.utils import (
     CONFIG_NAME,
@@ -21,6 +23,7 @@ from ..evaluation.report import Backbone, Report
 from ..modeling.auto_classes import AutoModelAsSaved
 from ..modeling.modeling_frozen_backbones import FrozenBackbonesModel, check_backbone_is_there
 from .code_export import CodeExportError, registered_classes
+from .hub_upload import Destination, is_on_hub
 from .saved_model import read_saved_model
 
 __all__ = ["bare_report", "refuse_local_names", "stage_folder", "stage_model", "stage_processor"]
@@ -136,19 +139,41 @@ def stage_processor(source: Path, folder: Path, names: Mapping[str, str]) -> Non
     processor.save_pretrained(folder)
 
 
-def refuse_local_names(folder: Path) -> None:
-    """Raises `ValueError` for a saved processor that names another model by a folder, which others do not have."""
-    for field, value in _processor_values(folder).items():
-        if field.endswith("_id") and isinstance(value, str) and (Path(value).is_dir() or value.count("/") > 1):
-            raise ValueError(
-                f"the processor's {field} is '{value}', a folder that others do not have; publish that model first "
-                f"and name it: --name {field}=ORGANIZATION/NAME, or set it on the processor"
-            )
+def refuse_local_names(folder: Path, to: Destination | None) -> None:
+    """Refuses a saved model or processor that names another model by what others cannot load.
+
+    Args:
+        to: whose Hub is asked for each name, since a folder that is gone may be called as a repository is. `None` asks
+            nobody: only folders that are here, and names that no repository has, are found.
+
+    Raises:
+        ValueError: a name is a folder, or nothing on the Hub.
+        PublishingError: the Hub does not tell.
+    """
+    ways = {
+        CONFIG_NAME: "publish it with --save_backbones, or that first and name it: from_pretrained(..., {}=ID)",
+        PROCESSOR_NAME: "publish that first and name it: --name {}=ORGANIZATION/NAME, or set it on the processor",
+    }
+    for file, way in ways.items():
+        for field, value in _values(folder / file).items():
+            if field.endswith("_id") and isinstance(value, str) and (fault := _fault(value, to)):
+                raise ValueError(f"{field} in {file} is '{value}', {fault}; {way.format(field)}")
 
 
-def _processor_values(folder: Path) -> dict[str, Any]:
-    """What the file of a saved processor says; empty where there is none."""
-    path = folder / PROCESSOR_NAME
+def _fault(name: str, to: Destination | None) -> str:
+    """Why others could not load a model of that name; empty where they could."""
+    try:
+        validate_repo_id(name)
+        is_folder = Path(name).is_dir()
+    except HFValidationError:
+        is_folder = True
+    if is_folder:
+        return "a folder that others do not have"
+    return "" if to is None or is_on_hub(to, name) else "which is neither a folder here nor a model on the Hub"
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -166,7 +191,7 @@ def bare_report(folder: Path, repository: str, self_contained: bool) -> Report:
         command=f'model.push_to_hub("{repository}")',
         backbones=[Backbone(_ROLES[one.name], source, one.revision(config)) for one, source in named.items()],
         license="unknown",
-        prompts=_processor_values(folder).get("prompts") or {},
+        prompts=_values(folder / PROCESSOR_NAME).get("prompts") or {},
         pipeline_tag=_TASKS.get(read_saved_model(folder).auto_class, "feature-extraction"),
         self_contained=self_contained,
     )

@@ -120,6 +120,8 @@ def test_backbones_of_this_disk_go_along_and_report_and_card_say_so(hub, backbon
 
 
 def test_backbones_of_the_hub_stay_named_and_the_model_is_not_loaded(hub, trained, monkeypatch):
+    for backbone in ("org/hubert", "org/llama"):
+        HfApi().create_repo(backbone)
     rename_backbones(trained, "org/hubert", "org/llama")
     monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
     publish_folder(trained, "org/tones")
@@ -242,6 +244,24 @@ def test_a_backbone_that_is_gone_is_refused(trained):
         publish_folder(trained, "org/tones")
 
 
+def test_folders_that_are_gone_are_refused_though_they_are_called_as_repositories_are(hub, trained, tmp_path):
+    rename_backbones(trained, "output/hubert", "org/llama")
+    told = CliRunner().invoke(application, ["publish", str(trained), "org/tones"])
+    assert told.exit_code == 2
+    assert "audio_model_id in config.json is 'output/hubert', which is neither a folder here nor" in told.output
+    processor = joint_processor()
+    processor.unit_model_id = "output/units"
+    with pytest.raises(ValueError, match=r"unit_model_id in processor_config\.json is 'output/units', which"):
+        processor.push_to_hub("org/joint")
+    hub.fail("GET /api/models/output/units", "error", status=403, times=9)
+    with pytest.raises(PublishingError, match="nothing was published to 'org/joint': 403 Forbidden"):
+        processor.push_to_hub("org/joint")
+    assert not changing(hub)
+    joint_model("llama", processor).save_pretrained(tmp_path / "joint")
+    processor.save_pretrained(tmp_path / "joint")
+    assert publish_folder(tmp_path / "joint", "org/joint", dry_run=True).sizes, "without the Hub, nobody knows"
+
+
 def test_names_that_are_none_are_refused(small):
     for name in ("t2u", "a/b/c"):
         with pytest.raises(ValueError, match="is no Hub id; write it as ORGANIZATION/NAME"):
@@ -259,11 +279,12 @@ def test_a_processor_that_names_a_folder_is_refused_until_it_names_a_hub_id(hub,
     processor.unit_model_id = str(units)
     joint_model("llama", processor).save_pretrained(folder)
     processor.save_pretrained(folder)
-    with pytest.raises(ValueError, match=r"unit_model_id is '.*units', a folder .* --name unit_model_id=ORGANIZ"):
+    with pytest.raises(ValueError, match=r"unit_model_id .* is '.*units', a folder .* --name unit_model_id=ORGANIZ"):
         publish_folder(folder, "org/joint")
     with pytest.raises(ValueError, match="has no 'unit_model'; it has unit_model_id"):
         publish_folder(folder, "org/joint", names={"unit_model": "org/units"})
     assert not hub.requests
+    HfApi().create_repo("org/units", private=True)
     publish_folder(folder, "org/joint", names={"unit_model_id": "org/units"})
     assert json.loads(hub.files("org/joint")["processor_config.json"])["unit_model_id"] == "org/units"
 
@@ -271,6 +292,8 @@ def test_a_processor_that_names_a_folder_is_refused_until_it_names_a_hub_id(hub,
 def test_a_revision_goes_with_its_name(hub, tmp_path):
     processor = joint_processor()
     processor.unit_model_id, processor.unit_model_revision = "me/units", "1" * 40
+    for units in ("me/units", "org/units"):
+        HfApi().create_repo(units)
     joint_model("llama", processor).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     for names, revision in (
