@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,11 +113,18 @@ def without_folders_of_the_run(report: Report) -> Report:
         command=without_folders(report.command),
         corpora=[replace(corpus, name=without_folders(corpus.name)) for corpus in report.corpora],
         measurements=[replace(one, dataset=without_folders(one.dataset)) for one in report.measurements],
-        settings={
-            name: without_folders(value) if isinstance(value, str) else value
-            for name, value in report.settings.items()
-        },
+        backbones=[replace(one, id=without_folders(one.id)) for one in report.backbones],
+        settings=_without_folders_inside(report.settings),
     )
+
+
+def _without_folders_inside(value: Any) -> Any:
+    """A setting, or what lists and mappings hold."""
+    if isinstance(value, str):
+        return without_folders(value)
+    if isinstance(value, Mapping):
+        return {name: _without_folders_inside(inner) for name, inner in value.items()}
+    return [_without_folders_inside(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _as_shown(corpus: Corpus) -> Corpus:

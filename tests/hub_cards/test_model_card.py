@@ -23,6 +23,7 @@ from speechzoo.hub_cards.model_card import (
     known_license,
     render_model_card,
     without_folders,
+    without_folders_of_the_run,
     without_seal,
     write_model_card,
 )
@@ -211,6 +212,14 @@ def test_no_folder_of_the_machine_is_told(report: Report):
     card = render_model_card(replace(report, corpora=corpora, measurements=[tested]), "a/b", ADAPTER)
     assert "| recordings@train, slurp:slurp@train, org/set, output/x | training | 3 |" in card
     assert ModelCard(card).data.eval_results[0].dataset_name == "slurp:slurp@test" and "/me/" not in card
+
+
+def test_no_folder_is_told_of_a_run_at_any_depth(report: Report):
+    settings = {"speech_data": ["/home/me/slue@train"], "layer": 2, "test_data": {"a/b": "slurp:~/c/slurp@test"}}
+    local = Backbone("speech units", "/home/me/units", on_hub=False)
+    told = without_folders_of_the_run(replace(report, settings=settings, backbones=[*report.backbones, local]))
+    assert told.settings == {"speech_data": ["slue@train"], "layer": 2, "test_data": {"a/b": "slurp:slurp@test"}}
+    assert [one.id for one in told.backbones] == ["org/encoder", "tiny_zoo/language_model", "units"]
 
 
 def test_items_are_clips_where_there_is_speech(report: Report):
