@@ -101,6 +101,7 @@ def test_sentiment_by_what_is_trained_on(run, tmp_path, train_on, heard):
     assert ("training, speech" in roles) == heard and "training, text" in roles
     settings = report["settings"]
     assert settings["training_texts"] == roles["training, text"]
+    assert settings["training_speech_clips"] == roles.get("training, speech", 0) < roles["training, text"]
     assert (0 < settings["training_speech_minutes"] <= 0.5) == heard
     assert set(settings["batches"]) == ({"speech", "text"} if heard else {"text"})
     assert report["history"][-1]["step"] == 4 and "text_f1" in report["history"][-1]["evaluation"]
