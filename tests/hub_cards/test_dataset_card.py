@@ -106,6 +106,14 @@ def test_people_find_splits_labels_license_checksums_and_citation(corpus):
     assert 'load_dataset("org/slurp", split="train", streaming=True)' in text
 
 
+def test_signs_in_names_of_labels_are_shown(corpus):
+    """`<none>` would be a tag of HTML, which no reader sees."""
+    features = Features({**FEATURES, "intent": ClassLabel(names=["<none>", "a*b"])})
+    splits = [replace(one, features=features, entities=Counter({"<date>": 1})) for one in corpus.splits]
+    text = render_dataset_card("org/slurp", replace(corpus, splits=splits))
+    assert r"| 0 | \<none> | 0 | 0 |" in text and r"| 1 | a\*b | 0 | 0 |" in text and r"| \<date> | 1 | 1 |" in text
+
+
 def test_every_table_has_the_columns_of_its_head(corpus):
     """Rows of unequal length, or a blank line within, are no table to a reader of Markdown."""
     lines = render_dataset_card("org/slurp", corpus).splitlines()
