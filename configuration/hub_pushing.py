@@ -39,7 +39,8 @@ class PushedWithCode(PushToHubMixin):
 
         A model brings a card. One that is there keeps only license, languages and tags where the weights are others,
         for no report comes along: `speechzoo.hub_cards.publishing.publish` takes one. A card that a person wrote or
-        edited is kept.
+        edited is kept. A `Trainer` with `push_to_hub=True` does not call this; it sends the code, too, with
+        `callbacks=[speechzoo.hub_cards.trainer_pushing.CodeGoesAlong()]`.
 
         Returns the `CommitInfo` of huggingface_hub.
 
