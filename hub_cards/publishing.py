@@ -18,7 +18,14 @@ from .code_export import export_code
 from .code_verification import verify_code
 from .hub_upload import Destination, upload, written_there
 from .model_card import without_folders_of_the_run, without_seal, write_model_card
-from .staged_checkpoint import bare_report, refuse_local_names, stage_folder, stage_model, stage_processor
+from .staged_checkpoint import (
+    backbones_as_published,
+    bare_report,
+    refuse_local_names,
+    stage_folder,
+    stage_model,
+    stage_processor,
+)
 
 __all__ = ["STALE_WEIGHTS", "Publication", "publish", "publish_folder"]
 
@@ -163,7 +170,8 @@ def _write_card(folder: Path, repository: str, self_contained: bool) -> None:
     """The card of the report; where there is none, one that lies there stays as it is."""
     if (folder / REPORT_NAME).is_file():
         report = without_folders_of_the_run(read_report(folder / REPORT_NAME))
-        report = replace(report, self_contained=self_contained)
+        backbones = backbones_as_published(report.backbones, folder)
+        report = replace(report, self_contained=self_contained, backbones=backbones)
     elif not (folder / CARD_NAME).is_file():
         report = bare_report(folder, repository, self_contained)
     else:

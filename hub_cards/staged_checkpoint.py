@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,17 @@ from .code_export import CodeExportError, registered_classes
 from .hub_upload import Destination, is_on_hub
 from .saved_model import read_saved_model
 
-__all__ = ["bare_report", "refuse_local_names", "stage_folder", "stage_model", "stage_processor"]
+__all__ = [
+    "backbones_as_published",
+    "bare_report",
+    "refuse_local_names",
+    "stage_folder",
+    "stage_model",
+    "stage_processor",
+]
 
 _ROLES = {"audio": "speech encoder", "text": "language model"}
+_UNITS = "speech units"  # the role of a unit model
 # The Hub's task of a model, by the Auto class that gives it.
 _TASKS = {
     "AutoModelForMultimodalLM": "any-to-any",
@@ -180,6 +189,22 @@ def _values(path: Path) -> dict[str, Any]:
 # ---- the card ----------------------------------------------------------------------------------------------------
 
 
+def backbones_as_published(backbones: Sequence[Backbone], folder: Path) -> list[Backbone]:
+    """Those of a report, but the unit model as the processor in the folder names it: others load it by that."""
+    named = _unit_models(folder)
+    return [
+        replace(named[0], license=one.license, parameters=one.parameters) if named and one.role == _UNITS else one
+        for one in backbones
+    ]
+
+
+def _unit_models(folder: Path) -> list[Backbone]:
+    """The one that the processor names, if any."""
+    values = _values(folder / PROCESSOR_NAME)
+    source = values.get("unit_model_id")
+    return [Backbone(_UNITS, source, values.get("unit_model_revision"))] if source else []
+
+
 def bare_report(folder: Path, repository: str, self_contained: bool) -> Report:
     """What can be said of a saved model that no run reports on."""
     config = AutoConfig.from_pretrained(folder)
@@ -189,7 +214,10 @@ def bare_report(folder: Path, repository: str, self_contained: bool) -> Report:
         title=repository.rpartition("/")[2],
         system=config.model_type,
         command=f'model.push_to_hub("{repository}")',
-        backbones=[Backbone(_ROLES[one.name], source, one.revision(config)) for one, source in named.items()],
+        backbones=[
+            *(Backbone(_ROLES[one.name], source, one.revision(config)) for one, source in named.items()),
+            *_unit_models(folder),
+        ],
         license="unknown",
         prompts=_values(folder / PROCESSOR_NAME).get("prompts") or {},
         pipeline_tag=_TASKS.get(read_saved_model(folder).auto_class, "feature-extraction"),

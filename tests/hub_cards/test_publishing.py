@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from speechzoo import SpeechTextAdapterForConditionalGeneration, SUTLMForCausalLM, TextToUnitModel
 from speechzoo.commands import application
-from speechzoo.evaluation.report import Corpus, Measurement, Report, read_report, write_report
+from speechzoo.evaluation.report import Backbone, Corpus, Measurement, Report, read_report, write_report
 from speechzoo.hub_cards import hub_upload, publishing
 from speechzoo.hub_cards.code_closure import CodeExportError
 from speechzoo.hub_cards.hub_upload import PublishingError
@@ -287,6 +287,27 @@ def test_a_processor_that_names_a_folder_is_refused_until_it_names_a_hub_id(hub,
     HfApi().create_repo("org/units", private=True)
     publish_folder(folder, "org/joint", names={"unit_model_id": "org/units"})
     assert json.loads(hub.files("org/joint")["processor_config.json"])["unit_model_id"] == "org/units"
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_card_calls_the_unit_model_as_the_published_processor_does(hub, tmp_path, reported):
+    HfApi().create_repo("org/units")
+    processor = joint_processor()
+    joint_model("llama", processor).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    if reported:
+        units = Backbone("speech units", "units_of_the_run", "2" * 40, license="mit", on_hub=False)
+        write_report(tmp_path / "report.json", Report("J", "sutlm", "run", backbones=[units]))
+    names = {"unit_model_id": "org/units", "unit_model_revision": "1" * 40}
+    publish_folder(tmp_path, "org/joint", names=names)
+    files = hub.files("org/joint")
+    card = ModelCard(files["README.md"].decode())
+    license = "mit" if reported else "see its card"
+    units = "[org/units](https://huggingface.co/org/units)"
+    assert f"| speech units | {units} | `{'1' * 40}` | {license} | no, frozen |" in card.text
+    assert card.data.base_model == ["org/units"] and "units_of_the_run" not in files["report.json"].decode()
+    joint_model("llama", processor).push_to_hub("org/alone")
+    assert "by the model that its processor names" in hub.files("org/alone")["README.md"].decode()
 
 
 def test_a_revision_goes_with_its_name(hub, tmp_path):
