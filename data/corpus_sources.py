@@ -6,10 +6,21 @@ data is not there.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HUB_LICENSES", "SOURCES", "CorpusSource", "License", "how_to_get", "source_of"]
+__all__ = [
+    "HUB_LICENSES",
+    "SOURCES",
+    "CorpusSource",
+    "License",
+    "check_languages",
+    "check_license",
+    "how_to_get",
+    "source_of",
+]
 
 
 @dataclass(frozen=True)
@@ -81,12 +92,26 @@ HUB_LICENSES = frozenset(
     cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0
     cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
     cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1
-    agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc lppl-1.3c ms-pl mpl-2.0 odc-by odbl
-    openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license llama2 gemma
-    unknown other
+    eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c
+    ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa
+    unlicense zlib pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1
+    llama3.2 llama3.3 llama4 grok2-community gemma unknown other
     """.split()
 )
 """Ids of licenses that the Hub has a name for, from its documentation."""
+
+
+def check_license(license: str) -> None:
+    """Raises `ValueError` for a license that the Hub has no name for, which cards may not have."""
+    if license not in HUB_LICENSES:
+        raise ValueError(f"'{license}' is no license the Hub knows; give one such as apache-2.0, or other")
+
+
+def check_languages(codes: Sequence[str]) -> None:
+    """Raises `ValueError` for what is no code of a language."""
+    if wrong := [code for code in codes if not re.fullmatch("[a-z]{2,3}(-[A-Za-z0-9]+)*", code)]:
+        raise ValueError(f"'{wrong[0]}' is no code of a language; give codes such as en, de or yue")
+
 
 _SLUE_CITATION = """\
 @inproceedings{shon2022slue,

@@ -22,6 +22,7 @@ from datasets import Dataset, concatenate_datasets
 
 from speechzoo import SpeechUnitModel, SpeechUnitProcessor
 from speechzoo.data.corpora import load_corpus
+from speechzoo.data.corpus_sources import check_languages, check_license
 from speechzoo.data.extracted_units import encode_clips
 from speechzoo.data.timed_labels import timed_labels
 from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
@@ -88,6 +89,10 @@ class OutputArguments:
     push_to_hub: str | None = option(None, "publish to this Hub id")
     private: bool = option(True, "make the published repository private")
     verify: bool = option(True, "before that, try the published code in a process without this package")
+
+    def __post_init__(self) -> None:
+        check_license(self.card_license)
+        check_languages(self.card_language)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from datasets import Dataset
 from ..data.corpora import CORPORA, load_corpus
 from ..data.corpus_builder import SpeechCorpus
 from ..data.corpus_errors import CorpusError
-from ..data.corpus_sources import HUB_LICENSES, License, source_of
+from ..data.corpus_sources import HUB_LICENSES, License, check_languages, source_of
 from ..data.downloads import download_corpus
 from ..data.parquet_export import ExportedSplit, ExportSettings, export_lock, export_split, file_hashes
 from ..training.adapter_arguments import option
@@ -136,8 +135,7 @@ def _check_words(corpus: SourceArguments, export: ExportArguments, publish: Publ
         raise ValueError(f"the Hub has no license '{publish.license}'; it has for instance {examples}")
     if publish.language and not own:
         raise ValueError(f"the language of '{source.name}' is known; leave out --language")
-    if wrong := [code for code in publish.language if not re.fullmatch("[a-z]{2,3}(-[A-Za-z0-9]+)*", code)]:
-        raise ValueError(f"'{wrong[0]}' is no code of a language; give codes such as en, de or yue")
+    check_languages(publish.language)
     if export.output_dir.expanduser().resolve().is_relative_to(corpus.data_dir.expanduser().resolve()):
         raise ValueError(f"{export.output_dir} lies in the corpus, {corpus.data_dir}; choose another output folder")
     check_card_is_ours(export.output_dir)

@@ -230,7 +230,8 @@ def _found(to: Destination) -> _Made:
     except RepositoryNotFoundError:
         return _Made(repository=True, private=to.private is not False)
     if to.private and not info.private:
-        raise ValueError(f"'{to.repository}' is there and public; make it private, or choose another name")
+        ways = "choose another name, or publish for everybody: --public, in training --no_private, or private=False"
+        raise ValueError(f"'{to.repository}' is there and public; {ways}")
     references = _persistently(to, lambda: to.api.list_repo_refs(to.repository, repo_type=to.kind))
     if to.tag in [tag.name for tag in references.tags]:
         raise ValueError(f"'{to.repository}' has a tag '{to.tag}' already; choose another, or delete it there")

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..data.corpus_sources import HUB_LICENSES, SOURCES
+from ..data.corpus_sources import SOURCES, check_license
 from ..evaluation.report import Corpus, Measurement, Report, read_report
 from .card_templates import card_templates
 from .result_tables import measurement_table
@@ -134,8 +134,7 @@ def _as_shown(corpus: Corpus) -> Corpus:
 
 def with_front_matter(data: ModelCardData, body: str) -> str:
     """A whole card. Raises `ValueError` for a license unknown to the Hub, and for what it could not read."""
-    if data.license not in HUB_LICENSES:
-        raise ValueError(f"'{data.license}' is no license the Hub knows; give one such as apache-2.0, or other")
+    check_license(str(data.license))
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     ModelCard(text)  # Raises when the Hub's own reader does not understand the front matter.
     return text

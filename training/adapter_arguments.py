@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..data.corpus_sources import check_languages, check_license
+
 
 def option(default: Any, text: str) -> Any:
     """A field with its help; a mutable default is copied for each instance."""
@@ -125,6 +127,11 @@ class RunArguments:
     push_to_hub: str | None = option(None, "publish to this Hub id")
     private: bool = option(True, "make the published repository private")
     verify: bool = option(True, "before that, try the published code in a process without this package")
+
+    def __post_init__(self) -> None:
+        """Before training, for the card is written after it."""
+        check_license(self.card_license)
+        check_languages(self.card_language)
 
 
 @dataclass

@@ -213,7 +213,7 @@ def test_a_branch_is_made_and_taken_back(hub, folder):
 
 def test_what_is_public_is_never_taken_for_private(hub, folder):
     assert send(folder, private=False)[1] is False
-    with pytest.raises(ValueError, match="'org/new' is there and public"):
+    with pytest.raises(ValueError, match=r"'org/new' is there and public; .* --public"):
         send(folder)
     assert send(folder, private=None)[1] is False
     assert send(folder, "org/other", private=None)[1] is True

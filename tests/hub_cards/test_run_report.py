@@ -43,6 +43,19 @@ def test_a_saved_model_gets_a_card_with_the_numbers_of_the_report(report: Report
     assert (tmp_path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("told", "match"),
+    [
+        ({"card_license": "Apache 2"}, "'Apache 2' is no license the Hub knows"),
+        ({"card_language": ["en", "German"]}, "'German' is no code of a language"),
+    ],
+)
+def test_what_no_card_may_have_is_refused_before_the_run(told, match):
+    with pytest.raises(ValueError, match=match):
+        RunArguments(**told)
+    RunArguments(card_license="llama3.2", card_language=["zh-Hant"])
+
+
 def test_a_run_that_saves_no_model_gets_none(report: Report, tmp_path: Path):
     write_results(report, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "learning_curve.png"}
