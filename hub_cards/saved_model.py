@@ -15,6 +15,9 @@ from .code_export import distributions_of, registered_classes
 
 __all__ = ["SavedModel", "read_saved_model"]
 
+# Fields of a configuration that take a library which others do without.
+_ASKING = {"lora_modules": "peft", "quantization": "bitsandbytes"}
+
 
 @dataclass(frozen=True)
 class SavedModel:
@@ -54,6 +57,7 @@ def read_saved_model(folder: str | Path) -> SavedModel:
     modules = [_read(module) for module in sorted(Path(folder).glob("*.py"))]
     wanted = [library for module in modules for library in module.libraries()]
     required = {name for _, name, may_fail in wanted if not may_fail}
+    required |= {library for field, library in _ASKING.items() if config.get(field)}
     optional = {name for _, name, may_fail in wanted if may_fail} - required
     needed, asked_for = distributions_of(sorted(required), sorted(optional))
     pipelines, tasks = sorted(config.get("custom_pipelines", {})), sorted(config.get("answers") or {})

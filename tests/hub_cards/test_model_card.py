@@ -27,7 +27,7 @@ from speechzoo.hub_cards.model_card import (
     without_seal,
     write_model_card,
 )
-from speechzoo.hub_cards.saved_model import SavedModel
+from speechzoo.hub_cards.saved_model import SavedModel, read_saved_model
 
 ROOT = Path(__file__).parents[2]
 ADAPTER = SavedModel("AutoModelForMultimodalLM")
@@ -238,6 +238,15 @@ def test_a_class_that_no_auto_class_gives_is_named(report: Report, folder: Path)
     (folder / "config.json").write_text(json.dumps({"model_type": "sutlm", "architectures": ["SUTLMForNothing"]}))
     with pytest.raises(ValueError, match=r"SUTLMForNothing, which no Auto class gives"):
         write_model_card(folder, "a/b", report)
+
+
+def test_what_a_configuration_asks_for_is_needed(folder: Path):
+    (folder / "modeling_x.py").write_text("import torch\n\n\ndef tune():\n    import peft\n")
+    values = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoConfig": "x.X"}}
+    for lora, needed, optional in ((None, ["torch"], ["peft"]), (["q_proj"], ["peft", "torch"], [])):
+        (folder / "config.json").write_text(json.dumps({**values, "lora_modules": lora}))
+        saved = read_saved_model(folder)
+        assert (saved.requirements, saved.optional) == (needed, optional)
 
 
 def test_a_license_that_the_hub_does_not_know_is_refused(report: Report):
