@@ -17,6 +17,7 @@ NoVerify = Annotated[bool, typer.Option("--no_verify", help="Do not first try th
 EditedCard = Annotated[
     str | None,
     typer.Option(
+        "--edited_card",
         metavar="keep|replace",
         help="What becomes of a card (README.md) there that a person wrote or edited; refused when left out. One that "
         "is kept says nothing of the new results. A card as speechzoo rendered it is always rendered anew.",
