@@ -90,8 +90,8 @@ def publish(
 
     Raises:
         ValueError: the repository is public and should be private; the tag is taken; a person edited the card there
-            and `edited_card` is not told; a backbone, or what the processor names, is not on the Hub;
-            `CodeExportError` where the code does not work elsewhere.
+            and `edited_card` is not told; a backbone, or what the processor names, is not on the Hub; a picture of
+            the report is missing; `CodeExportError` where the code does not work elsewhere.
         FileNotFoundError: a backbone is a folder that is gone.
         PublishingError: the Hub refuses or cannot be reached; it is then as it was.
     """
@@ -176,6 +176,8 @@ def _write_card(folder: Path, repository: str, self_contained: bool) -> None:
         report = bare_report(folder, repository, self_contained)
     else:
         return
+    if missing := [name for name in report.pictures if not (folder / name).is_file()]:
+        raise ValueError(f"the report names the picture '{missing[0]}', which is not beside it; add it (extra_files)")
     write_model_card(folder, repository, write_report(folder / REPORT_NAME, report))
 
 

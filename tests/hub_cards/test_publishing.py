@@ -289,6 +289,15 @@ def test_a_processor_that_names_a_folder_is_refused_until_it_names_a_hub_id(hub,
     assert json.loads(hub.files("org/joint")["processor_config.json"])["unit_model_id"] == "org/units"
 
 
+def test_a_picture_that_the_report_names_has_to_come_along(small):
+    report = Report("Said in units", "text_to_unit", "train_text_to_unit.py", learning_curve="curve.png")
+    write_report(small / "report.json", report)
+    with pytest.raises(ValueError, match=r"names the picture 'curve\.png', which is not beside it"):
+        publish_folder(small, "org/t2u", dry_run=True)
+    (small / "curve.png").write_bytes(b"\x89PNG")
+    assert "curve.png" in publish_folder(small, "org/t2u", dry_run=True).sizes
+
+
 @pytest.mark.parametrize("reported", [True, False])
 def test_a_card_calls_the_unit_model_as_the_published_processor_does(hub, tmp_path, reported):
     HfApi().create_repo("org/units")
