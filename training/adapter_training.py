@@ -185,7 +185,12 @@ def has_bfloat16_units() -> bool:
 def training_arguments(
     optimization: UpdateArguments, output: RunArguments, updates: int, evaluates: bool
 ) -> TrainingArguments:
-    """transformers' own arguments. `updates`: optimizer steps of the whole run."""
+    """transformers' own arguments. `updates`: optimizer steps of the whole run.
+
+    Raises `ValueError` for a token among them, which reports would tell.
+    """
+    if tokens := {"hub_token", "push_to_hub_token"} & optimization.training_arguments.keys():
+        raise ValueError(f"training_arguments has {min(tokens)}, which the report would tell; set HF_TOKEN instead")
     every = max(1, updates // max(optimization.evaluations, 1))
     fields: dict[str, Any] = {
         "output_dir": str(output.output_dir / "checkpoints"),

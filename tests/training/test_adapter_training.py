@@ -216,3 +216,10 @@ def test_what_answers_mean_is_told_by_the_corpus(corpus_folder):
     data.answer_forms = {"intent": "label"}
     with pytest.raises(ValueError, match=r"answer_forms of 'intent' is 'label'; write `labels`"):
         answer_field(data, examples)
+
+
+def test_a_token_is_kept_out_of_the_report(tmp_path):
+    given = OptimizationArguments(training_arguments={"hub_token": "hf_secret"})
+    with pytest.raises(ValueError, match=r"training_arguments has hub_token, .* set HF_TOKEN instead") as caught:
+        training_arguments(given, OutputArguments(output_dir=tmp_path), 1, evaluates=False)
+    assert "hf_secret" not in str(caught.value)
