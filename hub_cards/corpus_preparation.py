@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -13,7 +13,7 @@ from datasets import Dataset
 from ..data.corpora import CORPORA, load_corpus
 from ..data.corpus_builder import SpeechCorpus
 from ..data.corpus_errors import CorpusError
-from ..data.corpus_sources import HUB_LICENSES, License, check_languages, source_of
+from ..data.corpus_sources import HUB_LICENSES, CorpusSource, License, check_languages, source_of
 from ..data.downloads import download_corpus
 from ..data.parquet_export import ExportedSplit, ExportSettings, export_lock, export_split, file_hashes
 from ..training.adapter_arguments import option
@@ -52,6 +52,7 @@ class PublishArguments:
 
     push_to_hub: str | None = option(None, "publish to this Hub id, in private")
     allow_redistribution: bool = option(False, "publish for everybody, where the license allows it")
+    title: str | None = option(None, "what a folder of your own recordings is called on its card")
     license: str | None = option(None, "license of a folder of your own recordings, as the Hub spells it")
     language: list[str] = field(
         default_factory=list, metadata={"help": "languages of a folder of your own recordings, such as: en de"}
@@ -91,7 +92,7 @@ def prepare_corpus(
     with_audio = "audio" in next(iter(splits.values()))[0].features
     license = _license(corpus.corpus, with_audio, publish)
     terms = f"License: {license.name}. Redistribution is {license.redistribution or 'not allowed'}."
-    say(f"{source_of(corpus.corpus).title}. {terms}")
+    say(f"{_source(corpus, publish).title}. {terms}")
     export.output_dir.mkdir(parents=True, exist_ok=True)
     with export_lock(export.output_dir):
         exported = _write(corpus, export, publish, splits, license)
@@ -127,6 +128,8 @@ def _check_words(corpus: SourceArguments, export: ExportArguments, publish: Publ
         raise ValueError(f"there is no corpus '{corpus.corpus}'; choose one of {', '.join(CORPORA)}")
     source = source_of(corpus.corpus)
     own = corpus.corpus == "folder"
+    if publish.title and not own:
+        raise ValueError(f"'{source.name}' has its own title, {source.title}; leave out --title")
     if publish.license and not own:
         raise ValueError(f"'{source.name}' has its own license, {source.license.name}; leave out --license")
     if publish.license and publish.license not in HUB_LICENSES:
@@ -139,6 +142,11 @@ def _check_words(corpus: SourceArguments, export: ExportArguments, publish: Publ
     if export.output_dir.expanduser().resolve().is_relative_to(corpus.data_dir.expanduser().resolve()):
         raise ValueError(f"{export.output_dir} lies in the corpus, {corpus.data_dir}; choose another output folder")
     check_card_is_ours(export.output_dir)
+
+
+def _source(corpus: SourceArguments, publish: PublishArguments) -> CorpusSource:
+    source = source_of(corpus.corpus)
+    return replace(source, title=publish.title) if publish.title else source
 
 
 def _license(name: str, with_audio: bool, publish: PublishArguments) -> License:
@@ -162,7 +170,7 @@ def _write(
     """Shards and card."""
     settings = ExportSettings(export.shard_megabytes * 1_000_000, export.num_proc, export.on_error)
     exported = ExportedCorpus(
-        source_of(corpus.corpus),
+        _source(corpus, publish),
         license,
         [_exported(name, *rows, export.output_dir, settings) for name, rows in splits.items()],
         _checksums(corpus, splits),

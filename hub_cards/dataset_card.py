@@ -134,7 +134,7 @@ def card_data(corpus: ExportedCorpus) -> DatasetCardData:
         **named,
         task_categories=_task_categories(corpus) or None,
         size_categories=_size_category(corpus.rows),
-        tags=["speechzoo", corpus.source.name],
+        tags=["speechzoo", *([corpus.source.name] if corpus.source.homepage else [])],  # own recordings have no name
         configs=[{"config_name": "default", "data_files": [{"split": split, "path": path} for split, path in files]}],
         source_checksums=dict(corpus.checksums) or None,
         audio_checksums={split.name: split.audio_sha256 for split in corpus.splits if split.audio_sha256} or None,

@@ -96,14 +96,17 @@ def own_folder(tmp_path: Path, tiny_corpora: TinyCorpora) -> Path:
 
 
 def test_own_recordings_keep_their_splits_and_their_card_tells_how_to_load_them(own_folder, tmp_path, monkeypatch):
-    publish = PublishArguments(license="cc-by-4.0", language=["de", "nds"])
+    publish = PublishArguments(title="Lamps: at home", license="cc-by-4.0", language=["de", "nds"])
+    said: list[str] = []
     exported = prepare_corpus(
-        SourceArguments("folder", own_folder), ExportArguments(tmp_path / "out"), publish, lambda _: None
+        SourceArguments("folder", own_folder), ExportArguments(tmp_path / "out"), publish, said.append
     )
     assert {split.name: split.rows for split in exported.splits} == {"train": 3, "test": 1}
     rows = load_dataset(str(tmp_path / "out"), cache_dir=tmp_path / "cache")
     assert rows["test"]["text"][:] == ["text 3"] and rows["test"].features["intent"].names == ["a", "b"]
     card = DatasetCard.load(tmp_path / "out" / "README.md").data
+    assert card.pretty_name == "Lamps: at home" and card.tags == ["speechzoo"]
+    assert "\n# Lamps: at home\n" in (tmp_path / "out" / "README.md").read_text() and "Lamps: at home. L" in said[0]
     assert (card.license, card.language) == ("cc-by-4.0", ["de", "nds"])
     assert list(card.source_checksums) == ["metadata.jsonl"]
     monkeypatch.chdir(tmp_path)
@@ -138,6 +141,7 @@ def test_what_cannot_be_read_is_skipped_counted_and_listed(own_folder, tmp_path)
         ("fluent_speech_commands", {"allow_redistribution": True}, "may not be redistributed.*Fluent Speech Commands"),
         ("folder", {"allow_redistribution": True}, "may not be redistributed.*name the license.*--license"),
         ("slurp", {"license": "mit"}, r"'slurp' has its own license, CC BY-NC 4\.0"),
+        ("slurp", {"title": "Mine"}, "'slurp' has its own title, SLURP"),
         ("slurp", {"language": ["fr"]}, "the language of 'slurp' is known"),
         ("folder", {"license": "cc-by"}, "no license 'cc-by'; it has for instance cc-by-2.0"),
         ("folder", {"license": "my own"}, "no license 'my own'; it has for instance cc0-1.0"),

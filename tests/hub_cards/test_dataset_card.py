@@ -65,6 +65,7 @@ def test_front_matter_has_what_the_hub_and_load_dataset_ask_for(corpus, tmp_path
     path = write_dataset_card(tmp_path, "org/slurp", corpus)
     data = DatasetCard.load(path).data
     assert (data.license, data.language, data.pretty_name) == ("cc-by-nc-4.0", ["en"], SOURCES["slurp"].title)
+    assert data.tags == ["speechzoo", "slurp"]
     assert data.size_categories == "1K<n<10K"
     assert data.task_categories == ["automatic-speech-recognition", "audio-classification", "token-classification"]
     assert data.configs == [
