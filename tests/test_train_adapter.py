@@ -132,7 +132,7 @@ def test_what_was_published_comes_back_by_name_in_a_fresh_process(trained, tmp_p
     # Its backbones are folders, so they went along.
     assert json.loads(files["config.json"])["audio_model_id"] is None
     assert json.loads(files["report.json"])["self_contained"] is True
-    assert "The frozen backbones are in this repository too" in files["README.md"].decode()
+    assert "The backbones are in this repository too" in files["README.md"].decode()
     assert trained.hub.repository("org/adapter").private
     clip, told = trained.corpus / "audio/3.flac", tmp_path / "logits.safetensors"
     environment = {**trained.environment, "HF_HOME": str(tmp_path / "home")}

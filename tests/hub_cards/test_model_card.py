@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard, metadata_load
 
 from speechzoo.evaluation.report import (
@@ -171,6 +172,24 @@ def test_text_that_yaml_would_misread_survives(report: Report):
 
 
 def test_signs_in_what_was_said_are_shown(report: Report):
+@pytest.mark.parametrize("self_contained", [True, False])
+@pytest.mark.parametrize("system", ["speech_text_adapter", "seal_projector"])
+def test_a_backbone_that_was_tuned_is_nowhere_called_frozen(report: Report, system, self_contained):
+    tuned = [replace(backbone, frozen=False) for backbone in report.backbones]
+    of_system = replace(report, system=system, backbones=tuned, self_contained=self_contained)
+    card = render_model_card(of_system, "a/b", ADAPTER)
+    where = "The backbones are in this repository too." if self_contained else "is loaded from where the configuration"
+    assert where in card and "stay frozen unless the table of backbones says otherwise" in card
+    assert not [name for name in ("frozen backbones", "frozen language model", "no, frozen") if name in card]
+
+
+@pytest.mark.parametrize("name", ["tiny_zoo", "tiny_mixture"])
+def test_what_a_configuration_says_of_its_model_holds_with_lora(name):
+    """Flags may tune what it leaves frozen."""
+    settings = yaml.safe_load((ROOT / "examples" / "configs" / f"{name}.yaml").read_text())
+    assert "frozen" not in settings["output"]["card_description"]
+
+
     said = replace(report, examples=[Example("<T_EN> a*b*", "c\\|`d` <unk>", "asr")])
     assert r"| asr | \<T_EN> a\*b\* | c\\\|\`d\` \<unk> |" in render_model_card(said, "a/b", ADAPTER)
 
