@@ -140,10 +140,17 @@ def test_a_person_finds_every_fact(report: Report):
         "| speech encoder | [org/encoder](https://huggingface.co/org/encoder) | `0123abc` | mit | no, frozen |",
         "| language model | tiny_zoo/language_model | \u2013 | not stated | yes |",
         *("accelerate launch examples/train_adapter.py --seed 3\n", "AMD EPYC, 2 cores, AVX512-bf16", "torch 2.13.0"),
+        "AVX512-bf16 (Linux x86_64, 2 torch threads)",
         *("1 min 11 s in all (evaluation 10 s, training 1 min 1 s)", "training 3", "2026-01-02T03:04:05Z"),
     ):
         assert fact in card, fact
     assert "\n\n\n" not in card and "{{" not in card
+
+
+def test_one_is_singular(report: Report):
+    assert report.environment
+    one = replace(report, environment=replace(report.environment, torch_threads=1))
+    assert "(Linux x86_64, 1 torch thread)" in render_model_card(one, "a/b", ADAPTER)
 
 
 def test_tables_are_whole(report: Report):
@@ -165,13 +172,6 @@ def test_a_bare_report_gives_a_card_that_owns_up(folder: Path):
     assert "measured nothing" in card.text and "stated no limits" in card.text and "names no corpus" in card.text
 
 
-def test_text_that_yaml_would_misread_survives(report: Report):
-    tricky = replace(report.measurements[0], name="yes: no # {x}", split="1.0")
-    data = ModelCard(render_model_card(replace(report, measurements=[tricky]), "a/b", ADAPTER)).data
-    assert (data.eval_results[0].metric_name, data.eval_results[0].dataset_split) == ("yes: no # {x}", "1.0")
-
-
-def test_signs_in_what_was_said_are_shown(report: Report):
 @pytest.mark.parametrize("self_contained", [True, False])
 @pytest.mark.parametrize("system", ["speech_text_adapter", "seal_projector"])
 def test_a_backbone_that_was_tuned_is_nowhere_called_frozen(report: Report, system, self_contained):
@@ -190,6 +190,13 @@ def test_what_a_configuration_says_of_its_model_holds_with_lora(name):
     assert "frozen" not in settings["output"]["card_description"]
 
 
+def test_text_that_yaml_would_misread_survives(report: Report):
+    tricky = replace(report.measurements[0], name="yes: no # {x}", split="1.0")
+    data = ModelCard(render_model_card(replace(report, measurements=[tricky]), "a/b", ADAPTER)).data
+    assert (data.eval_results[0].metric_name, data.eval_results[0].dataset_split) == ("yes: no # {x}", "1.0")
+
+
+def test_signs_in_what_was_said_are_shown(report: Report):
     said = replace(report, examples=[Example("<T_EN> a*b*", "c\\|`d` <unk>", "asr")])
     assert r"| asr | \<T_EN> a\*b\* | c\\\|\`d\` \<unk> |" in render_model_card(said, "a/b", ADAPTER)
 
