@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -105,6 +106,8 @@ def publish(
             shutil.copyfile(file, folder / file.name)
         if report is not None:
             write_report(folder / REPORT_NAME, report)
+        whole = ", save_backbones=True" if save_backbones else ""
+        _report_at_least(folder, to, self_contained, f'publish(model, processor, "{repository}"{whole})')
         return _publish_staged(folder, to, self_contained, verify, dry_run, edited_card)
 
 
@@ -137,6 +140,10 @@ def publish_folder(
         for pattern in (REPORT_NAME, CARD_NAME, *PLOTS):
             for file in source.glob(pattern):
                 shutil.copyfile(file, folder / file.name)
+        options = ["--save_backbones"] if save_backbones else []
+        options += [word for pair in (names or {}).items() for word in ("--name", "=".join(pair))]
+        command = shlex.join(["speechzoo", "publish", str(source), repository, *options])
+        _report_at_least(folder, to, self_contained, command)
         return _publish_staged(folder, to, self_contained, verify, dry_run, edited_card)
 
 
@@ -144,6 +151,12 @@ def _destination(repository: str, fields: Mapping[str, Any]) -> Destination:
     if repository.count("/") != 1:
         raise ValueError(f"'{repository}' is no Hub id; write it as ORGANIZATION/NAME")
     return Destination(repository, **fields)
+
+
+def _report_at_least(folder: Path, to: Destination, self_contained: bool, command: str) -> None:
+    """Where there is neither report nor card, a report of what can be seen, and of the command that published it."""
+    if not any((folder / name).is_file() for name in (REPORT_NAME, CARD_NAME)):
+        write_report(folder / REPORT_NAME, bare_report(folder, to.repository, self_contained, command))
 
 
 def _publish_staged(
@@ -168,14 +181,11 @@ def _publish_staged(
 
 def _write_card(folder: Path, repository: str, self_contained: bool) -> None:
     """The card of the report; where there is none, one that lies there stays as it is."""
-    if (folder / REPORT_NAME).is_file():
-        report = without_folders_of_the_run(read_report(folder / REPORT_NAME))
-        backbones = backbones_as_published(report.backbones, folder)
-        report = replace(report, self_contained=self_contained, backbones=backbones)
-    elif not (folder / CARD_NAME).is_file():
-        report = bare_report(folder, repository, self_contained)
-    else:
+    if not (folder / REPORT_NAME).is_file():
         return
+    report = without_folders_of_the_run(read_report(folder / REPORT_NAME))
+    backbones = backbones_as_published(report.backbones, folder)
+    report = replace(report, self_contained=self_contained, backbones=backbones)
     if missing := [name for name in report.pictures if not (folder / name).is_file()]:
         raise ValueError(f"the report names the picture '{missing[0]}', which is not beside it; add it (extra_files)")
     write_model_card(folder, repository, write_report(folder / REPORT_NAME, report))

@@ -78,7 +78,7 @@ def _stage_model(
 
 def _render_card(folder: Path, to: Destination, self_contained: bool, there: str | None, tags: Sequence[str]) -> None:
     """A card without results; of the one `there` it has license, languages and tags, which hold for other weights."""
-    report = bare_report(folder, to.repository, self_contained)
+    report = bare_report(folder, to.repository, self_contained, f'model.push_to_hub("{to.repository}")')
     if there is not None:
         known: Any = ModelCard(there).data
         tags = [*known.tags, *tags]

@@ -205,15 +205,15 @@ def _unit_models(folder: Path) -> list[Backbone]:
     return [Backbone(_UNITS, source, values.get("unit_model_revision"))] if source else []
 
 
-def bare_report(folder: Path, repository: str, self_contained: bool) -> Report:
-    """What can be said of a saved model that no run reports on."""
+def bare_report(folder: Path, repository: str, self_contained: bool, command: str) -> Report:
+    """What can be said of a saved model that no run reports on; `command` published it."""
     config = AutoConfig.from_pretrained(folder)
     model_class = _saved_class(config, folder)
     named = model_class.named_backbones(config) if issubclass(model_class, FrozenBackbonesModel) else {}
     return Report(
         title=repository.rpartition("/")[2],
         system=config.model_type,
-        command=f'model.push_to_hub("{repository}")',
+        command=command,
         backbones=[
             *(Backbone(_ROLES[one.name], source, one.revision(config)) for one, source in named.items()),
             *_unit_models(folder),

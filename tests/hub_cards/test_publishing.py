@@ -196,6 +196,23 @@ def test_no_report_of_earlier_weights_stays(hub, small):
     assert hub.files("org/t2u")["README.md"] == b"# By hand\n" and "report.json" not in hub.files("org/t2u")
 
 
+def test_a_card_without_a_run_has_the_command_that_published_it(hub, small):
+    def command() -> str:
+        return json.loads(hub.files("org/t2u")["report.json"])["command"]
+
+    assert CliRunner().invoke(application, ["publish", str(small), "org/t2u", "--no_verify"]).exit_code == 0
+    assert command() == "speechzoo publish small org/t2u" and f"\n{command()}\n" in card_there(hub).text
+    publish_folder(small, "org/t2u", save_backbones=True)
+    assert command() == "speechzoo publish small org/t2u --save_backbones"
+    model = TextToUnitModel.from_pretrained(small)
+    publish(model, None, "org/t2u")
+    assert command() == 'publish(model, processor, "org/t2u")'
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.push_to_hub("org/t2u")
+    assert command() == 'model.push_to_hub("org/t2u")'
+
+
 # ---- what does not -------------------------------------------------------------------------------------------------
 
 
