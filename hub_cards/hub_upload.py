@@ -18,6 +18,7 @@ from huggingface_hub import CommitInfo, GitCommitInfo, HfApi, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
+    HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -33,6 +34,7 @@ __all__ = [
     "PublishingError",
     "is_on_hub",
     "lies_there",
+    "newest_commit",
     "upload",
     "with_owner",
     "written_there",
@@ -160,6 +162,15 @@ def is_on_hub(to: Destination, model: str) -> bool:
     """Whether a commit's author sees another model there. Raises `PublishingError` where the Hub does not tell."""
     with _token_kept_secret(to.token), _told(to):
         return _persistently(to, lambda: to.api.repo_exists(model))
+
+
+def newest_commit(to: Destination, model: str) -> str | None:
+    """That of another model there, `None` where a commit's author sees none. Raises the same."""
+    with _token_kept_secret(to.token), _told(to):
+        try:
+            return _persistently(to, lambda: to.api.model_info(model)).sha
+        except (RepositoryNotFoundError, HFValidationError):
+            return None
 
 
 def written_there(to: Destination, name: str) -> str | None:

@@ -128,7 +128,8 @@ def publish_folder(
     backbones go along.
 
     Args:
-        names: field of the processor -> Hub id (or revision) of the model that it shall name there.
+        names: field of the processor -> Hub id (or revision) of the model that it shall name there; an id without a
+            revision is named by its newest commit.
 
     Raises what `publish` raises, and `FileNotFoundError` where there is no model in the folder.
     """
@@ -136,7 +137,7 @@ def publish_folder(
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         self_contained = stage_folder(source, folder, save_backbones, offline=dry_run)
-        stage_processor(source, folder, names or {})
+        stage_processor(source, folder, names or {}, None if dry_run else to)
         for pattern in (REPORT_NAME, CARD_NAME, *PLOTS):
             for file in source.glob(pattern):
                 shutil.copyfile(file, folder / file.name)

@@ -25,7 +25,11 @@ EditedCard = Annotated[
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option("--name", metavar="FIELD=ID", help="What the processor shall name: unit_model_id=org/units."),
+    typer.Option(
+        "--name",
+        metavar="FIELD=ID",
+        help="What the processor shall name: unit_model_id=org/units; by its newest commit.",
+    ),
 ]
 
 

@@ -24,7 +24,7 @@ from ..evaluation.report import Backbone, Report
 from ..modeling.auto_classes import AutoModelAsSaved
 from ..modeling.modeling_frozen_backbones import FrozenBackbonesModel, check_backbone_is_there
 from .code_export import CodeExportError, registered_classes
-from .hub_upload import Destination, is_on_hub
+from .hub_upload import Destination, is_on_hub, newest_commit
 from .saved_model import read_saved_model
 
 __all__ = [
@@ -126,12 +126,18 @@ def _link_or_copy(source: Path, target: Path) -> None:
 # ---- the processor -----------------------------------------------------------------------------------------------
 
 
-def stage_processor(source: Path, folder: Path, names: Mapping[str, str]) -> None:
+def stage_processor(source: Path, folder: Path, names: Mapping[str, str], to: Destination | None) -> None:
     """Saves the processor of a folder, which names other models as `names` says.
 
-    Another id takes the revision with it, which would be none of that repository; `names` may have its own.
+    Another id takes the revision with it, which would be none of that repository. Where `names` has none either, it
+    becomes the newest commit, so that what that repository gets later changes nothing here.
 
-    Raises `ValueError` for a name that it does not have, and where there is no processor.
+    Args:
+        to: whose Hub is asked for that commit; `None` asks nobody and leaves it open.
+
+    Raises:
+        ValueError: there is no such name, or no processor.
+        PublishingError: the Hub does not tell.
     """
     if not (source / PROCESSOR_NAME).is_file():
         if names:
@@ -145,6 +151,10 @@ def stage_processor(source: Path, folder: Path, names: Mapping[str, str]) -> Non
         if field.endswith("_id") and value != getattr(processor, field):
             setattr(processor, f"{field.removesuffix('_id')}_revision", None)
         setattr(processor, field, value)
+    for field in (field for field in names if to is not None and field.endswith("_id")):
+        revision = f"{field.removesuffix('_id')}_revision"
+        if revision in known and getattr(processor, revision) is None:
+            setattr(processor, revision, newest_commit(to, names[field]))
     processor.save_pretrained(folder)
 
 

@@ -336,16 +336,19 @@ def test_a_card_calls_the_unit_model_as_the_published_processor_does(hub, tmp_pa
     assert "by the model that its processor names" in hub.files("org/alone")["README.md"].decode()
 
 
-def test_a_revision_goes_with_its_name(hub, tmp_path):
+def test_a_name_goes_with_the_revision_that_is_there(hub, tmp_path):
     processor = joint_processor()
     processor.unit_model_id, processor.unit_model_revision = "me/units", "1" * 40
     for units in ("me/units", "org/units"):
         HfApi().create_repo(units)
     joint_model("llama", processor).save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'org/none', which is neither a folder here nor a model on the Hub"):
+        publish_folder(tmp_path, "org/joint", names={"unit_model_id": "org/none"})
+    newest = hub.repository("org/units").at("main").id
     for names, revision in (
         ({"unit_model_id": "me/units"}, "1" * 40),
-        ({"unit_model_id": "org/units"}, None),
+        ({"unit_model_id": "org/units"}, newest),
         ({"unit_model_revision": "2" * 40, "unit_model_id": "org/units"}, "2" * 40),
     ):
         publish_folder(tmp_path, "org/joint", names=names)
