@@ -41,6 +41,10 @@ Instruction = Annotated[
     str | None,
     typer.Option("--instruction", help="Ask this of each recording; `{audio}` says where the speech stands in it."),
 ]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", help="A text to read, in place of `{context}` in the prompt or instruction."),
+]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="TEXT", help="Choose among these answers; repeat it for each.")
 ]
@@ -63,6 +67,7 @@ def predict(
     pipeline: Wanted = None,
     task: Task = None,
     instruction: Instruction = None,
+    context: Context = None,
     label: Labels = None,
     chunk_seconds: Chunk = None,
     max_new_tokens: NewTokens = None,
@@ -79,6 +84,7 @@ def predict(
     asked = {
         "task": task,
         "instruction": instruction,
+        "context": context,
         "labels": label or None,
         "chunk_seconds": chunk_seconds,
         "max_new_tokens": max_new_tokens,
