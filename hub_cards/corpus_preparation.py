@@ -17,6 +17,7 @@ from ..data.corpus_sources import HUB_LICENSES, CorpusSource, License, check_lan
 from ..data.downloads import download_corpus
 from ..data.parquet_export import ExportedSplit, ExportSettings, export_lock, export_split, file_hashes
 from ..training.adapter_arguments import option
+from .card_seal import is_kept
 from .dataset_card import ExportedCorpus, check_card_is_ours, write_dataset_card
 from .hub_upload import Destination, upload
 
@@ -57,6 +58,11 @@ class PublishArguments:
     language: list[str] = field(
         default_factory=list, metadata={"help": "languages of a folder of your own recordings, such as: en de"}
     )
+    edited_card: str | None = option(
+        None,
+        "keep or replace: a card there that a person wrote or edited, refused when left out; the head of one that is "
+        "kept, which load_dataset reads, has to fit the new files",
+    )
 
 
 def prepare_corpus(
@@ -81,7 +87,7 @@ def prepare_corpus(
         CorpusError: the corpus is not there, or a row or recording of it cannot be used.
         ValueError: there is no such corpus or split; it may not be redistributed and should be; its license or
             language is none of the Hub's; the repository is public and should not be; the output folder lies in the
-            corpus, or has a `README.md` of somebody else.
+            corpus, or has a `README.md` that a person wrote or edited; so has the Hub, and `edited_card` is not told.
         OSError: the output folder cannot be written to; a `PublishingError` where the Hub does not answer or refuses.
     """
     publish = publish or PublishArguments()
@@ -101,24 +107,31 @@ def prepare_corpus(
         say(f"{exported.rows:,} rows in {len(files)} files: {export.output_dir}")
         if publish.push_to_hub:
             private = not publish.allow_redistribution
-            url, private = publish_dataset(export.output_dir, publish.push_to_hub, files, private)
+            url, private = publish_dataset(export.output_dir, publish.push_to_hub, files, private, publish.edited_card)
             say(f"published {'in private' if private else 'for everybody'}: {url}")
     return exported
 
 
-def publish_dataset(folder: Path, repository: str, files: Sequence[str], private: bool = True) -> tuple[str, bool]:
+def publish_dataset(
+    folder: Path, repository: str, files: Sequence[str], private: bool = True, edited_card: str | None = None
+) -> tuple[str, bool]:
     """Uploads the card and these files as one commit, which also removes shards of an earlier one.
+
+    Args:
+        edited_card: what becomes of a card there that a person wrote or edited: "keep" or "replace".
 
     Returns:
         The commit's URL, and whether the repository is private.
 
     Raises:
-        ValueError: the repository is there, public, and should be private.
+        ValueError: the repository is there, public, and should be private; a person edited the card there and
+            `edited_card` is not told.
         PublishingError: the Hub refuses or cannot be reached.
     """
     message = "Publish the corpus as Parquet with its card"
     to = Destination(repository, "dataset", private)
-    commit, is_private = upload(folder, to, message, only=["README.md", *files], stale=["data/*.parquet"])
+    card = [] if is_kept(folder / "README.md", to, edited_card) else ["README.md"]
+    commit, is_private = upload(folder, to, message, only=[*card, *files], stale=["data/*.parquet"])
     return str(commit.commit_url), is_private
 
 

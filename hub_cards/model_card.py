@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,14 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data.corpus_sources import SOURCES, check_license
 from ..evaluation.report import Corpus, Measurement, Report, read_report
+from .card_seal import sealed
 from .card_templates import card_templates
 from .result_tables import measurement_table
 from .saved_model import SavedModel, read_saved_model
 
 GENERATED = "Apache-2.0 (from this project's own grammars)"
-
-# Field of the front matter: SHA-256 of the card without this line.
-_SEAL = "rendered_by_speechzoo"
 
 # The Hub's task of a metric; of others, that of the model.
 _TASKS = {
@@ -138,22 +135,6 @@ def with_front_matter(data: ModelCardData, body: str) -> str:
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     ModelCard(text)  # Raises when the Hub's own reader does not understand the front matter.
     return text
-
-
-def sealed(card: str) -> str:
-    """A card whose front matter ends with its seal."""
-    return card.replace("\n---\n", f"\n{_SEAL}: {_digest(card)}\n---\n", 1)
-
-
-def without_seal(card: str) -> str | None:
-    """What was sealed; `None` for a card that a person wrote or edited since."""
-    seal = re.search(rf"^{_SEAL}: (\w+)\n", card, flags=re.MULTILINE)
-    text = card.replace(seal[0], "", 1) if seal else card
-    return text if seal and seal[1] == _digest(text) else None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _eval_result(measurement: Measurement, report: Report) -> EvalResult:

@@ -15,10 +15,11 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..evaluation.report import Report, read_report, write_report
 from ..pipelines.pipeline_tasks import pipelines_of
+from .card_seal import is_kept
 from .code_export import export_code
 from .code_verification import verify_code
-from .hub_upload import Destination, upload, written_there
-from .model_card import without_folders_of_the_run, without_seal, write_model_card
+from .hub_upload import Destination, upload
+from .model_card import without_folders_of_the_run, write_model_card
 from .staged_checkpoint import (
     backbones_as_published,
     bare_report,
@@ -167,8 +168,8 @@ def _publish_staged(
     refuse_local_names(folder, None if dry_run else to)
     export_code(folder, pipelines_of(AutoConfig.from_pretrained(folder)))
     _write_card(folder, to.repository, self_contained)
-    if not dry_run:
-        _mind_card(folder / CARD_NAME, to, edited_card)
+    if not dry_run and is_kept(folder / CARD_NAME, to, edited_card):
+        (folder / CARD_NAME).unlink()
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
     if dry_run:
@@ -190,16 +191,3 @@ def _write_card(folder: Path, repository: str, self_contained: bool) -> None:
     if missing := [name for name in report.pictures if not (folder / name).is_file()]:
         raise ValueError(f"the report names the picture '{missing[0]}', which is not beside it; add it (extra_files)")
     write_model_card(folder, repository, write_report(folder / REPORT_NAME, report))
-
-
-def _mind_card(path: Path, to: Destination, edited_card: str | None) -> None:
-    """Removes the card that would go where that of a person is kept. Raises `ValueError` where nobody said so."""
-    there = written_there(to, CARD_NAME)
-    if there is None or without_seal(there) or there == path.read_text(encoding="utf-8"):
-        return
-    if edited_card not in ("keep", "replace"):
-        raise ValueError(
-            f"a person wrote or edited the card of '{to.repository}'; pass --edited_card keep, or replace"
-        )
-    if edited_card == "keep":
-        path.unlink()

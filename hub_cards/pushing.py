@@ -14,9 +14,10 @@ from transformers import AutoConfig, PreTrainedModel, ProcessorMixin
 
 from ..evaluation.report import write_report
 from ..pipelines.pipeline_tasks import pipelines_of
+from .card_seal import sealed, without_seal
 from .code_export import export_code, export_processor_code
 from .hub_upload import Destination, lies_there, upload, with_owner, written_there
-from .model_card import sealed, without_seal, write_model_card
+from .model_card import write_model_card
 from .publishing import CARD_NAME, REPORT_NAME, STALE_WEIGHTS
 from .staged_checkpoint import bare_report, refuse_local_names, stage_model
 

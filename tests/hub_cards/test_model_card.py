@@ -19,13 +19,13 @@ from speechzoo.evaluation.report import (
     Report,
     write_report,
 )
+from speechzoo.hub_cards.card_seal import without_seal
 from speechzoo.hub_cards.model_card import (
     card_data,
     known_license,
     render_model_card,
     without_folders,
     without_folders_of_the_run,
-    without_seal,
     write_model_card,
 )
 from speechzoo.hub_cards.saved_model import SavedModel, read_saved_model
