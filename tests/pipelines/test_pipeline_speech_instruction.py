@@ -4,7 +4,7 @@ import pytest
 from pipeline_cases import CLIPS, near
 from speech_text_cases import clip
 from sutlm_cases import joint_model, joint_processor
-from transformers import AutoModelForCausalLM, pipeline
+from transformers import AutoModelForCausalLM, TextStreamer, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from speechzoo import SealProjectorForConditionalGeneration
@@ -107,18 +107,45 @@ def test_several_prompts_want_a_choice(backbones):
 # ---- transformers' own ---------------------------------------------------------------------------------------------
 
 
-def test_any_to_any_takes_messages_with_speech(folder, pipe, tmp_path):
-    save_audio(tmp_path / "clip.flac", CLIPS[0] / 2)
-    content = [{"type": "text", "text": "transcribe "}, {"type": "audio", "path": str(tmp_path / "clip.flac")}]
-    chat = [{"role": "user", "content": content}]
+def any_to_any(folder):
     try:
-        any_to_any = pipeline("any-to-any", model=str(folder))
+        return pipeline("any-to-any", model=str(folder))
     except ImportError as error:  # older versions of transformers ask for librosa, whatever is heard
         if "librosa" not in str(error):
             raise
         pytest.skip(str(error))
-    found = any_to_any(chat, return_full_text=False, do_sample=False, **SHORT)
+
+
+def chat_about(path):
+    content = [{"type": "text", "text": "transcribe "}, {"type": "audio", "path": str(path)}]
+    return [{"role": "user", "content": content}]
+
+
+def test_any_to_any_takes_messages_with_speech(folder, pipe, tmp_path):
+    save_audio(tmp_path / "clip.flac", CLIPS[0] / 2)
+    found = any_to_any(folder)(chat_about(tmp_path / "clip.flac"), return_full_text=False, do_sample=False, **SHORT)
     assert found[0]["generated_text"].strip() == pipe(str(tmp_path / "clip.flac"))["text"]
+
+
+def test_any_to_any_writes_by_an_encoder_decoder(backbones, tmp_path):
+    model, processor = backbones.build("whisper", "t5", prompts={"asr": "transcribe {audio}"})
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    save_audio(tmp_path / "clip.flac", CLIPS[0] / 2)
+    found = any_to_any(tmp_path)(chat_about(tmp_path / "clip.flac"), return_full_text=False, do_sample=False, **SHORT)
+    batch = processor([processor.prompt("asr")], [str(tmp_path / "clip.flac")], return_tensors="pt")
+    said = processor.decode_answers(model.generate(**batch, do_sample=False, **SHORT), batch["input_ids"])
+    assert found[0]["generated_text"].strip() == said[0] != ""
+
+
+def test_text_generation_streams_what_it_returns(tmp_path, capsys):
+    processor = joint_processor()
+    joint_model("llama", processor).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    pipe = pipeline("text-generation", model=str(tmp_path))
+    streamer = TextStreamer(pipe.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    found = pipe("turn on the", streamer=streamer, return_full_text=False, do_sample=False, **SHORT)
+    assert capsys.readouterr().out.split() == found[0]["generated_text"].split() != []
 
 
 def test_text_generation_goes_on_in_text(tmp_path):

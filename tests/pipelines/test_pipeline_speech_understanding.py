@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from pipeline_cases import CLIPS, SENTIMENTS, UNDERSTANDING, near
 from speech_text_cases import clip
 from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor, TextStreamer, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from speechzoo.pipelines import pipelines_of
 from speechzoo.pipelines.clip_pieces import cut_at_pauses
@@ -179,6 +181,17 @@ def test_every_kind_of_input_says_the_same(pipes, tmp_path):
     assert pipe([]) == []
 
 
+@pytest.mark.parametrize("name", ["classes of speech", "classes of units"])
+def test_a_column_of_a_data_set_says_what_the_list_says(pipes, tmp_path, name):
+    paths = [str(tmp_path / f"{number}.flac") for number in range(len(CLIPS))]
+    for path, one in zip(paths, CLIPS, strict=True):
+        save_audio(path, one / 2)
+    rows = Dataset.from_dict({"sound": paths, "text": ["", "", ""]})
+    wanted = pipes[name](paths)
+    assert near(list(pipes[name](KeyDataset(rows, "sound"), batch_size=2)), wanted)
+    assert not near(wanted[0], wanted[1])
+
+
 def test_samples_may_have_another_rate(pipes):
     pipe = pipes["classes of speech"]
     wanted = pipe({"array": CLIPS[1], "sampling_rate": 8000})
@@ -254,10 +267,11 @@ def test_a_clip_that_is_too_long_is_refused_with_the_way_out(pipes, monkeypatch)
 # ---- what is asked -------------------------------------------------------------------------------------------------
 
 
-def test_text_is_streamed_as_it_is_written(pipes, capsys):
-    pipe = pipes["adapter"]
+@pytest.mark.parametrize(("name", "given"), [("adapter", {"task": "asr"}), ("text of units", {})])
+def test_text_is_streamed_as_it_is_written(pipes, capsys, name, given):
+    pipe = pipes[name]
     streamer = TextStreamer(pipe.processor.tokenizer, skip_prompt=True)
-    found = pipe(CLIPS[0], task="asr", streamer=streamer, max_new_tokens=6)
+    found = pipe(CLIPS[0], streamer=streamer, max_new_tokens=6, **given)
     assert capsys.readouterr().out.split() == found["text"].split() != []
 
 
