@@ -62,7 +62,7 @@ def test_the_llm_alone_is_quantized(backbones, bits, encoder, family):
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("lora", [None, [LLM]])
-@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("t5", marks=pytest.mark.slow)])
 def test_checkpoints_come_back(backbones, tmp_path, bits, lora, family):
     model, plain, processor = pair(backbones, bits, family, lora_modules=lora)
     expected = logits(model, processor)

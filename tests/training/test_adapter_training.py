@@ -62,7 +62,7 @@ def losses(trainer):
     return {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "t5"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("gemma2", marks=pytest.mark.slow), "t5"])
 def test_accumulation_is_exact(backbones, examples, tmp_path, family):
     """8 x 1, 4 x 2 and 1 x 8 clips of unequal answers make the same update."""
     results = []
@@ -115,7 +115,8 @@ def test_what_should_move_moves_and_nothing_else(backbones, examples, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("family", "fields"), [("llama", {"random_phase": True, "adapter_dropout": 0.2}), ("mt5", {})]
+    ("family", "fields"),
+    [("llama", {"random_phase": True, "adapter_dropout": 0.2}), pytest.param("mt5", {}, marks=pytest.mark.slow)],
 )
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(backbones, examples, tmp_path, family, fields):
     class Interrupt(TrainerCallback):

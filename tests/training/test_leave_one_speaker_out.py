@@ -74,6 +74,7 @@ def run(script, corpus, tmp_path, monkeypatch):
     return go
 
 
+@pytest.mark.slow
 def test_nobody_is_trained_on_and_answered(run):
     report, runs = run("--candidates", '{"narrow": {"adapter_layers": 1}, "wide": {"unfrozen": ["audio_tower"]}}')
     assert len(runs) == 2 * 3 + 3
