@@ -187,7 +187,8 @@ def test_a_column_of_a_data_set_says_what_the_list_says(pipes, tmp_path, name):
     for path, one in zip(paths, CLIPS, strict=True):
         save_audio(path, one / 2)
     rows = Dataset.from_dict({"sound": paths, "text": ["", "", ""]})
-    wanted = pipes[name](paths)
+    wanted = [pipes[name](path) for path in paths]
+    assert near(pipes[name](paths, batch_size=2), wanted)
     assert near(list(pipes[name](KeyDataset(rows, "sound"), batch_size=2)), wanted)
     assert not near(wanted[0], wanted[1])
 
