@@ -151,9 +151,9 @@ def stage_processor(source: Path, folder: Path, names: Mapping[str, str], to: De
         if field.endswith("_id") and value != getattr(processor, field):
             setattr(processor, f"{field.removesuffix('_id')}_revision", None)
         setattr(processor, field, value)
-    for field in (field for field in names if to is not None and field.endswith("_id")):
+    for field in (field for field in names if field.endswith("_id")):
         revision = f"{field.removesuffix('_id')}_revision"
-        if revision in known and getattr(processor, revision) is None:
+        if to is not None and revision in known and getattr(processor, revision) is None:
             setattr(processor, revision, newest_commit(to, names[field]))
     processor.save_pretrained(folder)
 
