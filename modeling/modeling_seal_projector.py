@@ -176,8 +176,8 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         embeddings = self.model.merge(inputs["input_ids"], None, **speech)
         given = self._given(embeddings, inputs["attention_mask"], None, labels, {})
         student = self._supervised(given, labels, return_logits=False)
-        names = ("teacher_input_ids", "teacher_attention_mask", "teacher_labels")
-        teacher = self._taught(*(inputs[name] for name in names), student)
+        read = [inputs[f"teacher_{name}"] for name in ("input_ids", "attention_mask", "labels")]
+        teacher = self._taught(read[0], read[1], read[2], student)
         rows = self._divergences(student, teacher).split(self.supervised_counts(labels).tolist())
         return torch.stack([row.sum() for row in rows])
 
