@@ -53,7 +53,7 @@ for folder in sorted(checkpoints.iterdir()):
     whole = told / folder.name
     whole.mkdir()
     stage_folder(folder, whole, save_backbones=False, offline=True)
-    stage_processor(folder, whole, {})
+    stage_processor(folder, whole, {}, to=None)
     outputs, original = said(whole), said(folder)
     assert outputs.keys() == original.keys()
     for key, tensor in original.items():
