@@ -132,7 +132,7 @@ def _line(result: Mapping[str, Any]) -> str:
     if "units" in result:
         return " ".join(map(str, result["units"]))
     answer = result["label"] if "label" in result else result["text"]
-    return f"{answer}  ({result['score']:.3f})"
+    return f"{answer or '(nothing)'}  ({result['score']:.3f})"
 
 
 def _parts(result: Mapping[str, Any]) -> Iterator[str]:

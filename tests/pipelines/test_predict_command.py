@@ -8,6 +8,7 @@ from transformers import GPT2Config, pipeline
 from typer.testing import CliRunner
 
 from speechzoo.commands import application
+from speechzoo.pipelines.predict_command import shown
 from speechzoo.processing.audio_loading import save_audio
 
 
@@ -77,6 +78,7 @@ def test_people_read_a_line_for_each_recording(run):
     assert said.startswith("1.flac#t=0.1,0.3: ") and said.split(": ")[1].split()[0].isdigit()
     _, said, _ = run("classes", "0.flac", "--chunk-seconds", "1.0", "--task", "sentiment")
     assert "s:" not in said, "it is not longer"
+    assert shown("0.flac", {"text": "", "score": 0.75}) == "0.flac: (nothing)  (0.750)"
 
 
 @pytest.mark.parametrize(
