@@ -13,6 +13,7 @@ Without --config, examples/configs/seal_tiny_zoo.yaml lies underneath.
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from transformers import set_seed
@@ -34,13 +35,24 @@ from speechzoo.training.adapter_training import (
     use_all_cores,
 )
 from speechzoo.training.command_line import as_command, parse_arguments
-from speechzoo.training.seal_arguments import AlignmentArguments, SealOutputArguments, SealProjectorArguments
-from speechzoo.training.seal_training import learned_examples, teacher_collator, with_written_targets
+from speechzoo.training.seal_arguments import (
+    AlignmentArguments,
+    DemonstrationArguments,
+    SealOutputArguments,
+    SealProjectorArguments,
+)
+from speechzoo.training.seal_training import (
+    learned_examples,
+    teacher_collator,
+    with_demonstrated,
+    with_written_targets,
+)
 
 GROUPS = (
     BackboneArguments,
     SealProjectorArguments,
     AlignmentArguments,
+    DemonstrationArguments,
     DataArguments,
     OptimizationArguments,
     SealOutputArguments,
@@ -49,7 +61,7 @@ TINY_ZOO = Path(__file__).parent / "configs" / "seal_tiny_zoo.yaml"
 
 
 def main() -> None:
-    backbones, projector, alignment, data, optimization, output = parse_arguments(
+    backbones, projector, alignment, shown, data, optimization, output = parse_arguments(
         __doc__ or "", *GROUPS, underneath=TINY_ZOO
     )
     processes = use_all_cores()
@@ -65,7 +77,8 @@ def main() -> None:
         model.config.answers = answer_field(data, examples.training)
     collator = SealCollator(processor, alignment.weights, alignment.first_token)
     with watch("targets"):
-        learned = [learned_examples(model, collator, rows, alignment) for rows in examples.given]
+        behind = partial(with_demonstrated, model, collator, alignment=alignment, shown=shown, seed=optimization.seed)
+        learned = [behind(learned_examples(model, collator, rows, alignment), rows) for rows in examples.given]
     with watch("encoding"):
         if optimization.cache_features:
             heard, learned = keep_encoder_frames(model, processor, learned, optimization)
@@ -86,7 +99,11 @@ def main() -> None:
             row
             for name, tested in examples.tests.items()
             for row in divergence_measurements(
-                name, model, collator, with_written_targets(model, collator, tested, alignment), split="final test"
+                name,
+                model,
+                collator,
+                behind(with_written_targets(model, collator, tested, alignment), tested),
+                split="final test",
             )
         ]
     SpeechTextRun(
@@ -100,6 +117,7 @@ def main() -> None:
         settings={
             **asdict(projector),
             **asdict(alignment),
+            **(asdict(shown) if shown.demonstrated else {}),
             "updates": updates,
             "batch_size": optimization.batch_size,
             "learning_rate": optimization.learning_rate,

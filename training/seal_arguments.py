@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..data.text_episodes import LABELS
 from .adapter_arguments import OutputArguments, option
 
 
@@ -45,6 +46,22 @@ class AlignmentArguments:
     first_token: bool = option(False, "compare the first next-token distribution alone (reading C)")
     weights: dict[str, float] = option({}, "name of a prompt -> weight; 1 where not given, 0 tests it alone")
     kept_tokens: int = option(0, "keep the teacher's k likeliest tokens and read them; 0 runs the teacher each time")
+
+
+@dataclass
+class DemonstrationArguments:
+    """Demonstrations in front of a clip, for an LLM that learns in context; no label is read (our reading)."""
+
+    title = "Demonstrations in front of a clip"
+
+    demonstrated: dict[str, str] = option(
+        {},
+        "further prompt, {context} where demonstrations go -> one of `answers`, which says the class of a transcript",
+    )
+    demonstration: str = option("{transcript} {label} ", "how one is written")
+    demonstration_words: list[str] = option(list(LABELS), "drawn anew for every clip, to stand for classes")
+    demonstration_ways: int = option(4, "most classes in front of a clip")
+    demonstration_shots: int = option(3, "most transcripts of a class")
 
 
 @dataclass

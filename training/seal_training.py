@@ -8,20 +8,22 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..data.seal_collator import SealCollator
+from ..data.shown_transcripts import Demonstrations, with_demonstrations
 from ..data.synthetic_corpus import default_cache_directory
 from ..data.teacher_distributions import Teacher, TeacherReading, TeacherStore, keep_distributions
 from ..data.written_answers import written_answers
 from ..modeling.modeling_divergences import TopDistribution
 from ..modeling.modeling_losses import IGNORED
 from ..modeling.modeling_seal_projector import SealProjectorForConditionalGeneration
+from ..processing.processing_speech_text_adapter import CONTEXT_MARK
 from .adapter_arguments import OptimizationArguments
 from .adapter_training import FEATURES
-from .seal_arguments import AlignmentArguments
+from .seal_arguments import AlignmentArguments, DemonstrationArguments
 
 
 def with_written_targets(
@@ -68,6 +70,46 @@ def learned_examples(
     if not kept:
         raise ValueError("psrt learns transcripts, and the LLM writes all targets; leave a prompt out of `answers`")
     return learned.select(kept)
+
+
+def with_demonstrated(
+    model: SealProjectorForConditionalGeneration,
+    collator: SealCollator,
+    rows: Dataset,
+    examples: Dataset,
+    alignment: AlignmentArguments,
+    shown: DemonstrationArguments,
+    seed: int,
+) -> Dataset:
+    """The rows, and examples behind demonstrations as `shown` asks for, whose targets the LLM writes.
+
+    Args:
+        rows: with their targets.
+        examples: as the corpora have them, of every prompt.
+        seed: of what is drawn.
+
+    Raises `ValueError` for prompts that there are not, or that say no class.
+    """
+    parts = [rows]
+    for prompt, says_class in shown.demonstrated.items():
+        _check_demonstrated(collator, prompt, says_class, alignment)
+        asked = examples.select([place for place, task in enumerate(examples["task"]) if task == says_class])
+        answered = with_written_targets(model, collator, asked, replace(alignment, answers=[says_class]))
+        drawn = Demonstrations(
+            shown.demonstration, shown.demonstration_words, shown.demonstration_ways, shown.demonstration_shots
+        )
+        behind = with_demonstrations(answered, answered["target"], prompt, drawn, seed)
+        parts.append(with_written_targets(model, collator, behind, replace(alignment, answers=[prompt])))
+    return concatenate_datasets(parts)
+
+
+def _check_demonstrated(collator: SealCollator, prompt: str, says_class: str, alignment: AlignmentArguments) -> None:
+    if alignment.objective == "psrt":
+        raise ValueError("psrt learns transcripts alone; leave `demonstrated` out")
+    if says_class not in alignment.answers:
+        raise ValueError(f"'{says_class}' is to say the classes of '{prompt}'; name it in `answers`")
+    if CONTEXT_MARK not in collator.processor.prompts.get(prompt, ""):
+        raise ValueError(f"'{prompt}' is no prompt with {CONTEXT_MARK}, where demonstrations go; add one to `prompts`")
 
 
 def _weighed(examples: Dataset, weights: Mapping[str, float]) -> Dataset:

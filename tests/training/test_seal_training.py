@@ -9,12 +9,19 @@ from speechzoo import SealProjectorForConditionalGeneration
 from speechzoo.data.corpora import task_examples
 from speechzoo.data.seal_collator import SealCollator
 from speechzoo.data.teacher_distributions import TeacherStore
+from speechzoo.data.written_answers import written_answers
 from speechzoo.evaluation import teacher_divergence
 from speechzoo.evaluation.teacher_divergence import divergence_measurements, teacher_divergences
+from speechzoo.training import seal_training
 from speechzoo.training.adapter_arguments import OptimizationArguments, OutputArguments
 from speechzoo.training.adapter_training import make_trainer, train, training_arguments
-from speechzoo.training.seal_arguments import AlignmentArguments
-from speechzoo.training.seal_training import learned_examples, teacher_collator, with_written_targets
+from speechzoo.training.seal_arguments import AlignmentArguments, DemonstrationArguments
+from speechzoo.training.seal_training import (
+    learned_examples,
+    teacher_collator,
+    with_demonstrated,
+    with_written_targets,
+)
 
 PROMPTS = {"asr": "Say it again: {audio} Again:", "intent": "{audio} What is wanted?"}
 SEAL = {"system": SealProjectorForConditionalGeneration, "prompts": PROMPTS}
@@ -123,3 +130,50 @@ def test_held_out_divergences_are_those_of_each_clip_alone(backbones, examples, 
     assert len(sums) == len(examples) and (max(counts) == 1) == first_token
     for example, total, count in zip(examples, sums, counts, strict=True):
         assert model(**collator([example])).loss.item() * count == pytest.approx(total, abs=1e-6)
+
+
+def test_the_teacher_reads_demonstrations_and_answers_behind_them(backbones, examples, monkeypatch):
+    def two_classes(model, processor, prompts, length):
+        """As the LLM writes behind demonstrations, and two classes without, of which a random LLM knows none."""
+        if " means " in prompts[0]:
+            return written_answers(model, processor, prompts, length)
+        return ["short" if len(prompt) % 2 else "long" for prompt in prompts]
+
+    monkeypatch.setattr(seal_training, "written_answers", two_classes)
+    prompts = {**PROMPTS, "shown": "{context}{audio} What is wanted?"}
+    model, processor = backbones.build(**{**SEAL, "prompts": prompts})
+    collator = SealCollator(processor)
+    alignment = AlignmentArguments(answers=["intent"], answer_tokens=2)
+    shown = DemonstrationArguments({"shown": "intent"}, "{transcript} means {label}. ", demonstration_ways=2)
+    said = Dataset.from_list(
+        [{**row, "id": f"{row['id']}-{copy}", "transcript": row["transcript"] + " now" * copy}
+         for row in examples for copy in range(3)]
+    )  # fmt: skip
+    rows = learned_examples(model, collator, said, alignment)
+    behind = with_demonstrated(model, collator, rows, said, alignment, shown, seed=0)
+    added = behind.select(range(len(rows), len(behind)))
+    assert behind["target"][: len(rows)] == rows["target"] and len(added) and set(added["task"]) == {"shown"}
+    for row in added:
+        read = collator.teacher_prompt(row)
+        assert row["context"] in read and read.index(row["context"]) < read.rindex(row["transcript"])
+        ids = processor.tokenizer(read, add_special_tokens=False, return_tensors="pt").input_ids
+        written = model.model.language_model.generate(input_ids=ids, max_new_tokens=2, do_sample=False)
+        assert processor.decode_answers(written, ids) == [row["target"]]
+    loss = model(**collator([added[0], behind[0]])).loss
+    assert loss.isfinite() and loss > 0
+
+
+@pytest.mark.parametrize(
+    ("demonstrated", "settings", "message"),
+    [
+        ({"shown": "asr"}, {"answers": ["intent"]}, "name it in `answers`"),
+        ({"asr": "intent"}, {"answers": ["intent"]}, "no prompt with {context}"),
+        ({"shown": "intent"}, {"objective": "psrt", "answers": ["intent"]}, "psrt learns transcripts alone"),
+    ],
+    ids=str,
+)
+def test_demonstrations_that_cannot_be_meant(backbones, examples, demonstrated, settings, message):
+    model, processor = backbones.build(**SEAL)
+    shown, alignment = DemonstrationArguments(demonstrated), AlignmentArguments(**settings)
+    with pytest.raises(ValueError, match=message):
+        with_demonstrated(model, SealCollator(processor), examples, examples, alignment, shown, seed=0)
