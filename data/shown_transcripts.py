@@ -56,28 +56,43 @@ class Demonstrations:
         return "".join(self.template.replace(TRANSCRIPT, text).replace(LABEL, word) for text, word in shown)
 
 
+def transcripts_by_class(examples: Dataset, classes: Sequence[str]) -> dict[str, list[str]]:
+    """The different transcripts of each class, sorted, that may be shown.
+
+    Raises `ValueError` where there are fewer than two classes, or no class has two transcripts.
+    """
+    found: dict[str, set[str]] = {}
+    for name, transcript in zip(classes, examples["transcript"], strict=True):
+        found.setdefault(name, set()).add(transcript)
+    if len(found) < 2:
+        raise ValueError(f"all clips are of one class, '{next(iter(found), '')}'; demonstrations need two")
+    if max(map(len, found.values())) < 2:
+        raise ValueError("no class has two transcripts, one to show and one to ask about; leave demonstrations out")
+    return {name: sorted(texts) for name, texts in found.items()}
+
+
 def with_demonstrations(
-    examples: Dataset, classes: Sequence[str], prompt: str, demonstrations: Demonstrations, seed: int
+    examples: Dataset,
+    classes: Sequence[str],
+    transcripts: Mapping[str, Sequence[str]],
+    prompt: str,
+    demonstrations: Demonstrations,
+    seed: int,
 ) -> Dataset:
     """The examples, asked by another prompt that has demonstrations for its `{context}`.
 
-    An example whose class has no other transcript is left out. What is drawn is a function of seed, clip and classes.
+    An example whose class has no other transcript is left out. What is drawn is a function of seed, clip and
+    transcripts.
 
     Args:
         examples: rows of `task_examples`.
         classes: of each of them.
+        transcripts: of each class, which may be shown.
         prompt: name of the other prompt.
         seed: of what is drawn.
-
-    Raises:
-        ValueError: there are fewer than two classes, or no class has two transcripts.
     """
-    transcripts = _by_class(classes, examples["transcript"])
-    if len(transcripts) < 2:
-        raise ValueError(f"all clips are of one class, '{next(iter(transcripts), '')}'; demonstrations need two")
-    kept = [place for place, name in enumerate(classes) if len(transcripts[name]) > 1]
-    if not kept:
-        raise ValueError("no class has two transcripts, one to show and one to ask about; leave demonstrations out")
+    asked = zip(classes, examples["transcript"], strict=True)
+    kept = [place for place, (name, text) in enumerate(asked) if set(transcripts.get(name, ())) - {text}]
     chosen = examples.select(kept)
     contexts = [
         demonstrations.draw(transcripts, classes[place], transcript, random.Random(f"shown {seed} {clip}"))
@@ -87,16 +102,8 @@ def with_demonstrations(
     return chosen.add_column("task", [prompt] * len(kept)).add_column("context", contexts)
 
 
-def _by_class(classes: Sequence[str], transcripts: Sequence[str]) -> dict[str, list[str]]:
-    """The different transcripts of each class, sorted."""
-    found: dict[str, set[str]] = {}
-    for name, transcript in zip(classes, transcripts, strict=True):
-        found.setdefault(name, set()).add(transcript)
-    return {name: sorted(texts) for name, texts in found.items()}
-
-
 def _sample(texts: Sequence[str], count: int, lots: random.Random) -> list[str]:
     return lots.sample(texts, min(count, len(texts)))
 
 
-__all__ = ["Demonstrations", "with_demonstrations"]
+__all__ = ["Demonstrations", "transcripts_by_class", "with_demonstrations"]

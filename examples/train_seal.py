@@ -37,12 +37,13 @@ from speechzoo.training.adapter_training import (
 from speechzoo.training.command_line import as_command, parse_arguments
 from speechzoo.training.seal_arguments import (
     AlignmentArguments,
-    DemonstrationArguments,
+    InContextArguments,
     SealOutputArguments,
     SealProjectorArguments,
 )
 from speechzoo.training.seal_training import (
     learned_examples,
+    shown_transcripts,
     teacher_collator,
     with_demonstrated,
     with_written_targets,
@@ -52,7 +53,7 @@ GROUPS = (
     BackboneArguments,
     SealProjectorArguments,
     AlignmentArguments,
-    DemonstrationArguments,
+    InContextArguments,
     DataArguments,
     OptimizationArguments,
     SealOutputArguments,
@@ -61,7 +62,7 @@ TINY_ZOO = Path(__file__).parent / "configs" / "seal_tiny_zoo.yaml"
 
 
 def main() -> None:
-    backbones, projector, alignment, shown, data, optimization, output = parse_arguments(
+    backbones, projector, alignment, in_context, data, optimization, output = parse_arguments(
         __doc__ or "", *GROUPS, underneath=TINY_ZOO
     )
     processes = use_all_cores()
@@ -77,7 +78,16 @@ def main() -> None:
         model.config.answers = answer_field(data, examples.training)
     collator = SealCollator(processor, alignment.weights, alignment.first_token)
     with watch("targets"):
-        behind = partial(with_demonstrated, model, collator, alignment=alignment, shown=shown, seed=optimization.seed)
+        transcripts = shown_transcripts(model, collator, examples.training, alignment, in_context)
+        behind = partial(
+            with_demonstrated,
+            model,
+            collator,
+            alignment=alignment,
+            in_context=in_context,
+            transcripts=transcripts,
+            seed=optimization.seed,
+        )
         learned = [behind(learned_examples(model, collator, rows, alignment), rows) for rows in examples.given]
     with watch("encoding"):
         if optimization.cache_features:
@@ -117,7 +127,7 @@ def main() -> None:
         settings={
             **asdict(projector),
             **asdict(alignment),
-            **(asdict(shown) if shown.demonstrated else {}),
+            **(asdict(in_context) if in_context.demonstrated else {}),
             "updates": updates,
             "batch_size": optimization.batch_size,
             "learning_rate": optimization.learning_rate,

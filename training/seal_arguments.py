@@ -49,7 +49,7 @@ class AlignmentArguments:
 
 
 @dataclass
-class DemonstrationArguments:
+class InContextArguments:
     """Demonstrations in front of a clip, for an LLM that learns in context; no label is read (our reading)."""
 
     title = "Demonstrations in front of a clip"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..data.seal_collator import SealCollator
-from ..data.shown_transcripts import Demonstrations, with_demonstrations
+from ..data.shown_transcripts import Demonstrations, transcripts_by_class, with_demonstrations
 from ..data.synthetic_corpus import default_cache_directory
 from ..data.teacher_distributions import Teacher, TeacherReading, TeacherStore, keep_distributions
 from ..data.written_answers import written_answers
@@ -23,7 +23,7 @@ from ..modeling.modeling_seal_projector import SealProjectorForConditionalGenera
 from ..processing.processing_speech_text_adapter import CONTEXT_MARK
 from .adapter_arguments import OptimizationArguments
 from .adapter_training import FEATURES
-from .seal_arguments import AlignmentArguments, DemonstrationArguments
+from .seal_arguments import AlignmentArguments, InContextArguments
 
 
 def with_written_targets(
@@ -72,35 +72,68 @@ def learned_examples(
     return learned.select(kept)
 
 
+def shown_transcripts(
+    model: SealProjectorForConditionalGeneration,
+    collator: SealCollator,
+    examples: Dataset,
+    alignment: AlignmentArguments,
+    in_context: InContextArguments,
+) -> dict[str, dict[str, list[str]]]:
+    """For each prompt with demonstrations, the transcripts that may be shown, by what the LLM says is their class.
+
+    Raises `ValueError` for prompts that there are not, or that say no class, and where nothing can be shown.
+    """
+    found = {}
+    for prompt, says_class in in_context.demonstrated.items():
+        _check_demonstrated(collator, prompt, says_class, alignment)
+        answered = _answered(model, collator, examples, alignment, says_class)
+        found[prompt] = transcripts_by_class(answered, answered["target"])
+    return found
+
+
 def with_demonstrated(
     model: SealProjectorForConditionalGeneration,
     collator: SealCollator,
     rows: Dataset,
     examples: Dataset,
     alignment: AlignmentArguments,
-    shown: DemonstrationArguments,
+    in_context: InContextArguments,
+    transcripts: Mapping[str, Mapping[str, Sequence[str]]],
     seed: int,
 ) -> Dataset:
-    """The rows, and examples behind demonstrations as `shown` asks for, whose targets the LLM writes.
+    """The rows, and examples behind demonstrations, whose targets the LLM writes.
 
     Args:
         rows: with their targets.
         examples: as the corpora have them, of every prompt.
+        transcripts: of `shown_transcripts`.
         seed: of what is drawn.
-
-    Raises `ValueError` for prompts that there are not, or that say no class.
     """
     parts = [rows]
-    for prompt, says_class in shown.demonstrated.items():
-        _check_demonstrated(collator, prompt, says_class, alignment)
-        asked = examples.select([place for place, task in enumerate(examples["task"]) if task == says_class])
-        answered = with_written_targets(model, collator, asked, replace(alignment, answers=[says_class]))
+    for prompt, says_class in in_context.demonstrated.items():
+        answered = _answered(model, collator, examples, alignment, says_class)
         drawn = Demonstrations(
-            shown.demonstration, shown.demonstration_words, shown.demonstration_ways, shown.demonstration_shots
+            in_context.demonstration,
+            in_context.demonstration_words,
+            in_context.demonstration_ways,
+            in_context.demonstration_shots,
         )
-        behind = with_demonstrations(answered, answered["target"], prompt, drawn, seed)
-        parts.append(with_written_targets(model, collator, behind, replace(alignment, answers=[prompt])))
+        behind = with_demonstrations(answered, answered["target"], transcripts[prompt], prompt, drawn, seed)
+        if len(behind):
+            parts.append(with_written_targets(model, collator, behind, replace(alignment, answers=[prompt])))
     return concatenate_datasets(parts)
+
+
+def _answered(
+    model: SealProjectorForConditionalGeneration,
+    collator: SealCollator,
+    examples: Dataset,
+    alignment: AlignmentArguments,
+    prompt: str,
+) -> Dataset:
+    """The examples of one prompt, with what the LLM writes as their targets."""
+    asked = examples.select([place for place, task in enumerate(examples["task"]) if task == prompt])
+    return with_written_targets(model, collator, asked, replace(alignment, answers=[prompt]))
 
 
 def _check_demonstrated(collator: SealCollator, prompt: str, says_class: str, alignment: AlignmentArguments) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 from datasets import Dataset
 
-from speechzoo.data.shown_transcripts import Demonstrations, with_demonstrations
+from speechzoo.data.shown_transcripts import Demonstrations, transcripts_by_class, with_demonstrations
 
 WORDS = ["red", "blue", "apple", "river", "anna"]
 TRANSCRIPTS = {"on": ["lights on", "lamp on", "turn it on"], "off": ["lights off", "lamp off"], "up": ["volume up"]}
@@ -31,7 +31,7 @@ def shown_in(context):
 
 def test_the_own_class_is_shown_and_never_what_is_asked():
     rows, _ = examples()
-    behind = with_demonstrations(rows, rows["target"], "behind", DRAWN, seed=0)
+    behind = with_demonstrations(rows, rows["target"], TRANSCRIPTS, "behind", DRAWN, seed=0)
     assert set(behind["task"]) == {"behind"}
     classes = {text: name for name, texts in TRANSCRIPTS.items() for text in texts}
     ways, shots = set(), set()
@@ -52,27 +52,35 @@ def test_the_own_class_is_shown_and_never_what_is_asked():
 
 def test_a_clip_without_another_transcript_of_its_class_is_left_out():
     rows, classes = examples(voices=2)
-    behind = with_demonstrations(rows, classes, "behind", DRAWN, seed=0)
+    behind = with_demonstrations(rows, classes, TRANSCRIPTS, "behind", DRAWN, seed=0)
     assert len(behind) == len(rows) - 2 and "volume up" not in behind["transcript"]
 
 
 def test_words_are_drawn_anew_and_follow_from_seed_and_clip():
     rows, classes = examples()
-    contexts = with_demonstrations(rows, classes, "behind", DRAWN, seed=0)["context"]
+    contexts = with_demonstrations(rows, classes, TRANSCRIPTS, "behind", DRAWN, seed=0)["context"]
     words_of_on = {word for context in contexts for text, word in shown_in(context) if text.endswith("on")}
     assert words_of_on == set(WORDS)
     order = list(reversed(range(len(rows))))
-    turned = with_demonstrations(rows.select(order), [classes[place] for place in order], "behind", DRAWN, seed=0)
+    turned = with_demonstrations(
+        rows.select(order), [classes[place] for place in order], TRANSCRIPTS, "behind", DRAWN, seed=0
+    )
     assert list(reversed(turned["context"])) == list(contexts)
-    assert list(with_demonstrations(rows, classes, "behind", DRAWN, seed=1)["context"]) != list(contexts)
+    assert list(with_demonstrations(rows, classes, TRANSCRIPTS, "behind", DRAWN, seed=1)["context"]) != list(contexts)
 
 
-def test_nothing_to_show_is_told():
-    rows, _ = examples(voices=1)
+def test_what_may_be_shown_and_that_nothing_is():
+    rows, classes = examples(voices=3)
+    assert transcripts_by_class(rows, classes) == {name: sorted(texts) for name, texts in TRANSCRIPTS.items()}
     with pytest.raises(ValueError, match="all clips are of one class, 'on'"):
-        with_demonstrations(rows.select([0, 1]), ["on", "on"], "behind", DRAWN, seed=0)
+        transcripts_by_class(rows.select([0, 3]), ["on", "on"])
     with pytest.raises(ValueError, match="no class has two transcripts"):
-        with_demonstrations(rows.select([0, 3]), ["on", "off"], "behind", DRAWN, seed=0)
+        transcripts_by_class(rows.select([0, 9]), ["on", "off"])
+
+
+def test_clips_of_a_class_that_is_never_shown_are_left_out():
+    rows, _ = examples(voices=1)
+    assert not len(with_demonstrations(rows, ["other"] * len(rows), TRANSCRIPTS, "behind", DRAWN, seed=0))
 
 
 @pytest.mark.parametrize(

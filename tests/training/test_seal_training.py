@@ -15,9 +15,10 @@ from speechzoo.evaluation.teacher_divergence import divergence_measurements, tea
 from speechzoo.training import seal_training
 from speechzoo.training.adapter_arguments import OptimizationArguments, OutputArguments
 from speechzoo.training.adapter_training import make_trainer, train, training_arguments
-from speechzoo.training.seal_arguments import AlignmentArguments, DemonstrationArguments
+from speechzoo.training.seal_arguments import AlignmentArguments, InContextArguments
 from speechzoo.training.seal_training import (
     learned_examples,
+    shown_transcripts,
     teacher_collator,
     with_demonstrated,
     with_written_targets,
@@ -144,13 +145,14 @@ def test_the_teacher_reads_demonstrations_and_answers_behind_them(backbones, exa
     model, processor = backbones.build(**{**SEAL, "prompts": prompts})
     collator = SealCollator(processor)
     alignment = AlignmentArguments(answers=["intent"], answer_tokens=2)
-    shown = DemonstrationArguments({"shown": "intent"}, "{transcript} means {label}. ", demonstration_ways=2)
+    shown = InContextArguments({"shown": "intent"}, "{transcript} means {label}. ", demonstration_ways=2)
     said = Dataset.from_list(
         [{**row, "id": f"{row['id']}-{copy}", "transcript": row["transcript"] + " now" * copy}
          for row in examples for copy in range(3)]
     )  # fmt: skip
     rows = learned_examples(model, collator, said, alignment)
-    behind = with_demonstrated(model, collator, rows, said, alignment, shown, seed=0)
+    transcripts = shown_transcripts(model, collator, said, alignment, shown)
+    behind = with_demonstrated(model, collator, rows, said, alignment, shown, transcripts, seed=0)
     added = behind.select(range(len(rows), len(behind)))
     assert behind["target"][: len(rows)] == rows["target"] and len(added) and set(added["task"]) == {"shown"}
     for row in added:
@@ -174,6 +176,6 @@ def test_the_teacher_reads_demonstrations_and_answers_behind_them(backbones, exa
 )
 def test_demonstrations_that_cannot_be_meant(backbones, examples, demonstrated, settings, message):
     model, processor = backbones.build(**SEAL)
-    shown, alignment = DemonstrationArguments(demonstrated), AlignmentArguments(**settings)
+    shown, alignment = InContextArguments(demonstrated), AlignmentArguments(**settings)
     with pytest.raises(ValueError, match=message):
-        with_demonstrated(model, SealCollator(processor), examples, examples, alignment, shown, seed=0)
+        shown_transcripts(model, SealCollator(processor), examples, alignment, shown)
