@@ -1,5 +1,6 @@
 """Batches for a projector that is trained so that an LLM says of speech what it says of the transcript."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ class SealCollator:
         store: of encoder frames, as in `SpeechTextCollator`.
         teachers: distributions that were kept of all `reading`s, in place of the teacher's inputs.
         with_teacher: without one the batch is for cross-entropy on the target (PSRT).
+
+    Raises `ValueError` for weights of prompts that the processor does not have, and for those below 0.
     """
 
     processor: SpeechTextAdapterProcessor
@@ -36,6 +39,13 @@ class SealCollator:
     store: FeatureStore | None = None
     teachers: TeacherStore | None = None
     with_teacher: bool = True
+
+    def __post_init__(self) -> None:
+        prompts = self.processor.prompts
+        if unknown := sorted(self.weights.keys() - prompts.keys()):
+            raise ValueError(f"weights name the prompt '{unknown[0]}'; this processor has {', '.join(prompts)}")
+        if wrong := [name for name, weight in self.weights.items() if not 0 <= weight < math.inf]:
+            raise ValueError(f"the weight of '{wrong[0]}' is {self.weights[wrong[0]]}; give 0 or more")
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> BatchFeature:
         batch = SpeechTextCollator(self.processor, store=self.store)(examples)
@@ -57,8 +67,7 @@ class SealCollator:
 
     def teacher_prompt(self, example: Mapping[str, Any]) -> str:
         """What the teacher reads. Raises `ValueError` for a clip without a transcript."""
-        if not example["transcript"]:
-            raise ValueError(f"clip '{example['id']}' has no transcript for the teacher to read; leave it out")
+        check_transcripts([example["id"]], [example["transcript"]])
         prompt = self.processor.prompt(example["task"], example.get("context", ""))
         return prompt.replace(self.processor.audio_token, example["transcript"])
 
@@ -81,3 +90,10 @@ class SealCollator:
             return labels
         first = (labels != IGNORED).cumsum(-1) == 1
         return labels.masked_fill(~first, IGNORED)
+
+
+def check_transcripts(clips: Sequence[str], transcripts: Sequence[str]) -> None:
+    """Raises `ValueError` for a clip without a transcript, by its id."""
+    for clip, transcript in zip(clips, transcripts, strict=True):
+        if not transcript:
+            raise ValueError(f"clip '{clip}' has no transcript for the teacher to read; leave it out")

@@ -143,7 +143,7 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
             teacher_input_ids, teacher_attention_mask, teacher_labels: [B, T] the same prompts with transcripts where
                 speech goes, the same tokens labeled.
             teacher_token_ids, teacher_log_probabilities, teacher_tail: [N, k], [N, k] and [N] of a teacher that was
-                kept, for all rows in a line, in place of the three above.
+                kept at the configuration's temperature, for all rows in a line, in place of the three above.
 
         Everything else is as in `SpeechTextAdapterForConditionalGeneration`. Raises `ValueError` when teacher and
         student supervise different tokens, and for a teacher that is not whole.
@@ -154,13 +154,14 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         if labels is None:
             return self._logits(given, logits_to_keep)
         student = self._supervised(given, labels, bool(return_logits))
-        if teacher_labels is not None:
+        live = (teacher_input_ids, teacher_attention_mask, teacher_labels)
+        if teacher_input_ids is not None and teacher_labels is not None:
             teacher = self._taught(teacher_input_ids, teacher_attention_mask, teacher_labels, student)
             losses = self._divergences(student, teacher)
         elif teacher_token_ids is not None and teacher_log_probabilities is not None and teacher_tail is not None:
             kept = (teacher_token_ids, teacher_log_probabilities, teacher_tail, self.config.temperature)
             losses = self._divergences_to(student, TopDistribution(*kept))
-        elif any(part is not None for part in (teacher_input_ids, teacher_token_ids, teacher_tail)):
+        elif any(part is not None for part in (*live, teacher_token_ids, teacher_log_probabilities, teacher_tail)):
             raise ValueError("the teacher is not whole; pass all three of its inputs, or all three of what was kept")
         else:
             losses = self._cross_entropy(student, "none")
@@ -170,7 +171,10 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
 
     @torch.no_grad()
     def row_divergences(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """[B] summed over each row's supervised positions, nats; `inputs` are those of `forward`, with a teacher's."""
+        """[B] summed over each row's supervised positions, in nats and so without the loss's temperature squared.
+
+        `inputs` are those of `forward`, with a live teacher's.
+        """
         labels = inputs["labels"]
         speech = speech_inputs(inputs["input_features"], inputs.get("input_features_mask"), {})
         embeddings = self.model.merge(inputs["input_ids"], None, **speech)
@@ -178,7 +182,8 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         student = self._supervised(given, labels, return_logits=False)
         read = [inputs[f"teacher_{name}"] for name in ("input_ids", "attention_mask", "labels")]
         teacher = self._taught(read[0], read[1], read[2], student)
-        rows = self._divergences(student, teacher).split(self.supervised_counts(labels).tolist())
+        losses = self._divergences(student, teacher) / self.config.temperature**2
+        rows = losses.split(self.supervised_counts(labels).tolist())
         return torch.stack([row.sum() for row in rows])
 
     def supervised_counts(self, labels: Tensor) -> Tensor:
@@ -196,7 +201,7 @@ class SealProjectorForConditionalGeneration(SealProjectorPreTrainedModel, Speech
         """What the LLM says of the transcripts, at the positions of the student."""
         embeddings = self.model.merge(input_ids, None)
         given = self._given(embeddings, attention_mask, None, labels, {})
-        teacher = self._supervised(given, labels, student.logits is not None)
+        teacher = self._supervised(given, labels, return_logits=student.output is not None)
         if not torch.equal(teacher.targets, student.targets):
             raise ValueError(
                 "teacher and student do not supervise the same tokens; make both prompts by one processor, from the "

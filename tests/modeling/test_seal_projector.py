@@ -108,6 +108,15 @@ def test_the_loss_is_the_divergence_between_two_plain_forwards(backbones, family
         torch.testing.assert_close(one, parameter.grad, rtol=1e-3, atol=1e-6)
 
 
+@torch.no_grad()
+def test_rows_are_told_in_nats_at_any_temperature(backbones):
+    model, processor = backbones.shared(temperature=2.0, **SEAL)
+    batch = SealCollator(processor)(examples())
+    values = brute_force(positions(model, batch), positions(model, batch, "teacher_"), "forward", 2.0) / 2.0**2
+    rows = values.split((batch["labels"] != -100).sum(-1).tolist())
+    assert model.row_divergences(batch).tolist() == pytest.approx([row.sum().item() for row in rows], rel=1e-3)
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 @torch.no_grad()
 def test_logits_and_accumulation_do_not_change_the_loss(backbones, family):
@@ -121,6 +130,17 @@ def test_logits_and_accumulation_do_not_change_the_loss(backbones, family):
     one_by_one = [SealCollator(processor)([example]) for example in examples()]
     parts = sum(model(**one, num_items_in_batch=items).loss.item() for one in one_by_one)
     assert parts == pytest.approx(loss, rel=1e-4)
+
+
+@torch.no_grad()
+def test_neither_side_makes_logits_of_positions_that_nobody_asked_about(backbones):
+    """Of a head that is more than a matrix; the others have no logits in one piece."""
+    model, processor = backbones.build("wav2vec2", "gemma2", **SEAL)
+    batch, made = SealCollator(processor)(examples()), []
+    model.model.language_model.register_forward_hook(lambda *given: made.append(given[-1].logits.shape[1]))
+    model(**batch)
+    asked = [int((batch[name] != -100).any(0).sum()) for name in ("labels", "teacher_labels")]
+    assert made == asked and asked[1] < batch["teacher_labels"].shape[1] - 1
 
 
 @torch.no_grad()
@@ -152,11 +172,21 @@ def test_a_teacher_of_other_tokens_is_refused(backbones):
     with pytest.raises(ValueError, match="do not supervise the same tokens"):
         model(**{**batch, **{name: other[name] for name in SIDES}})
     whole = labeled(processor)
-    for part in ({"teacher_input_ids": batch["teacher_input_ids"]}, {"teacher_tail": torch.zeros(3)}):
+    kept = ("teacher_token_ids", "teacher_log_probabilities", "teacher_tail")
+    for part in [{name: batch[name]} for name in SIDES] + [{name: torch.zeros(3)} for name in kept]:
         with pytest.raises(ValueError, match="teacher is not whole"):
             model(**whole, **part)
     with pytest.raises(ValueError, match="'c0' has no transcript"):
         SealCollator(processor)([examples()[0] | {"transcript": ""}])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"asl": 2.0}, "weights name the prompt 'asl'; this processor has"), ({"asr": -1.0}, "'asr' is -1.0; give 0")],
+)
+def test_weights_that_would_do_nothing_or_harm_are_refused(backbones, weights, message):
+    with pytest.raises(ValueError, match=message):
+        SealCollator(backbones.shared(**SEAL)[1], weights)
 
 
 # ---- teachers that were kept ----
