@@ -25,12 +25,13 @@ from .few_shot_demonstrations import Neighbors, QueryGroup, fixed_demonstrations
 from .few_shot_tasks import FewShotMaterial, FewShotTask, LabeledClip, PromptTemplate, as_text
 from .prompt_readers import Clip, FewShotPrompt
 
-VERSION = 1  # of what a file of predictions means
+VERSION = 2  # of what a file of predictions means
 FIXED, NOTHING = "fixed", "none"
 _TOGETHER = 64  # prompts that a scorer gets at once, which is how often the progress bar moves
 
-# Prompts, and what may be answered -> by the name of a rule the number of each prompt's answer, None for another one.
-Scorer: TypeAlias = Callable[[Sequence[FewShotPrompt], Sequence[str]], Mapping[str, Sequence[int | None]]]
+# Prompts, what may be answered, and what ends an answer in demonstrations -> by the name of a rule the number of each
+# prompt's answer, None for another one.
+Scorer: TypeAlias = Callable[[Sequence[FewShotPrompt], Sequence[str], str], Mapping[str, Sequence[int | None]]]
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class FewShotRun:
             labels = [template.answer(words) for words in group.words]
             for start in range(0, len(prompts), _TOGETHER):
                 rows = slice(start, start + _TOGETHER)
-                found = scorer(prompts[rows], labels)
+                found = scorer(prompts[rows], labels, template.ending)
                 yield from _judged(group, group.queries[rows], shown[rows], found)
                 update(len(prompts[rows]))
 

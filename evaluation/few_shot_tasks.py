@@ -69,6 +69,11 @@ class PromptTemplate:
         """What is scored behind the query: the words of a label with what leads to them, such as a space."""
         return self._answer[0] + words
 
+    @property
+    def ending(self) -> str:
+        """What stands behind the words of a label in a demonstration: what tells one from another that it begins."""
+        return self._answer[1]
+
     def prompt(self, shown: Sequence[tuple[Clip, str]], query: Clip, words: Sequence[str]) -> FewShotPrompt:
         """A prompt.
 
@@ -79,7 +84,7 @@ class PromptTemplate:
         before, clip_to_answer = self.query.split(CLIP)
         demonstrations: list[Segment] = [self.instruction.replace(LABELS, self.separator.join(words))]
         for clip, label in shown:
-            demonstrations += [before, clip, clip_to_answer + self.answer(label) + self._answer[1]]
+            demonstrations += [before, clip, clip_to_answer + self.answer(label) + self.ending]
         query_parts: list[Segment] = [before, query, clip_to_answer]
         return FewShotPrompt(tuple(filter(None, demonstrations)), tuple(filter(None, query_parts)))
 

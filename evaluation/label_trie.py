@@ -59,7 +59,8 @@ def constrained_answers(
     """The number of the label that greedy generation spells after each prompt when it can spell nothing else.
 
     Of two labels that begin alike the likelier next token decides. Labels are written, and errors raised, as in
-    `label_scores`; prompts of a batch change nothing.
+    `label_scores`: with what ends them in demonstrations where one begins another, for behind demonstrations the end
+    token, which otherwise decides between them, is never likely. Prompts of a batch change nothing.
     """
     trie = LabelTrie(label_tokens(reader, prompts, labels), reader.tokenizer.eos_token_id)
     skipped = int(reader.language_model.config.is_encoder_decoder)  # its decoder's start token comes first

@@ -46,7 +46,10 @@ class LastShown:
     def __init__(self) -> None:
         self.prompts: list[FewShotPrompt] = []
 
-    def __call__(self, prompts: Sequence[FewShotPrompt], labels: Sequence[str]) -> Mapping[str, list[int | None]]:
+    def __call__(
+        self, prompts: Sequence[FewShotPrompt], labels: Sequence[str], ending: str
+    ) -> Mapping[str, list[int | None]]:
+        assert ending in ("\n\n", "\n"), "those of the templates"
         self.prompts += prompts
         return {"likelihood": [self._answer(prompt, labels) for prompt in prompts], "exact": [None] * len(prompts)}
 

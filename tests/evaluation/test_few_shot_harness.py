@@ -142,11 +142,11 @@ def test_a_run_goes_on_where_it_was_interrupted(run, loads, tmp_path):
     calls: list[int] = []
 
     class Failing(LastShown):
-        def __call__(self, prompts, labels):
+        def __call__(self, prompts, labels, ending):
             calls.append(len(prompts))
             if len(calls) == 4:
                 raise KeyboardInterrupt
-            return super().__call__(prompts, labels)
+            return super().__call__(prompts, labels, ending)
 
     whole = replace(run, folder=tmp_path / "whole")
     whole.run()

@@ -6,8 +6,9 @@ import few_shot_cases
 import numpy as np
 import pytest
 import tiny_models
+import torch
 from few_shot_cases import labeled
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from speechzoo.evaluation.few_shot_harness import FewShotGrid, FewShotRun, FewShotSystem
 from speechzoo.evaluation.few_shot_rules import PromptScorer
@@ -55,14 +56,42 @@ def test_every_rule_answers_every_prompt(reader):
     assert None not in found["trie"]
 
 
-def test_scores_are_read_in_three_ways(reader, monkeypatch):
+@torch.no_grad()
+def bigram_reader(odds: dict[tuple[str, str], float]) -> TextPromptReader:
+    """A language model whose next token hangs on the last alone, with these odds against 1 of every other."""
+    tokenizer, size = tiny_models.tokenizer(), tiny_models.VOCABULARY
+    heads = {"head_dim": size, "num_attention_heads": 1, "num_key_value_heads": 1}
+    config = LlamaConfig(**tiny_models.DECODER | heads | {"hidden_size": size})
+    model = LlamaForCausalLM(config)
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    model.model.embed_tokens.weight.copy_(torch.eye(size))
+    model.lm_head.weight.zero_()
+    for (before, after), odd in odds.items():
+        row, column = (tokenizer.convert_tokens_to_ids(word) for word in (after, before))
+        model.lm_head.weight[row, column] = np.log(odd) / size**0.5  # the norm makes ones of 1 / size ** 0.5
+    return TextPromptReader(model, tokenizer)
+
+
+def test_what_ends_labels_in_demonstrations_tells_them_from_those_they_begin():
+    """The end token is never likely in the midst of demonstrations, nor a label less likely than a longer one."""
+    longer = {("lights", "off"): 900.0, ("lights", "the"): 300.0, ("off", "the"): 900.0}
+    shorter = {("heat", "up"): 300.0, ("heat", "the"): 900.0, ("up", "the"): 900.0}
+    scorer = PromptScorer(bigram_reader(longer | shorter), ("sum", "trie"))
+    one = prompts()[:1]
+    assert scorer(one, [" lights", " lights off"], " the") == {"sum": [1], "trie": [1]}
+    assert scorer(one, [" heat", " heat up"], " the") == {"sum": [0], "trie": [0]}
+
+
+def test_means_are_read_in_two_ways(reader, monkeypatch):
     """Two prompts and labels of one and three tokens; without content the second label is far likelier."""
     scores = LabelScores(np.array([[-2.0, -3.0], [-4.0, -3.0]]), np.array([1, 3]))
     module = "speechzoo.evaluation.few_shot_rules."
     monkeypatch.setattr(module + "label_scores", lambda *_, **__: scores)
     monkeypatch.setattr(module + "content_free_scores", lambda *_, **__: np.array([[[-5.0, -0.1]]] * 2))
-    found = PromptScorer(reader, ("calibrated", "sum", "likelihood"))(prompts()[:2], LABELS[:2])
-    assert found == {"calibrated": [0, 0], "sum": [0, 1], "likelihood": [1, 1]}
+    found = PromptScorer(reader, ("calibrated", "likelihood"))(prompts()[:2], LABELS[:2])
+    assert found == {"calibrated": [0, 0], "likelihood": [1, 1]}
 
 
 def test_only_what_is_asked_for_is_predicted(reader, monkeypatch):
