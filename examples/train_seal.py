@@ -42,11 +42,12 @@ from speechzoo.training.seal_arguments import (
     SealProjectorArguments,
 )
 from speechzoo.training.seal_training import (
+    check_alignment,
     learned_examples,
+    measured_examples,
     shown_transcripts,
     teacher_collator,
     with_demonstrated,
-    with_written_targets,
 )
 
 GROUPS = (
@@ -65,6 +66,7 @@ def main() -> None:
     backbones, projector, alignment, in_context, data, optimization, output = parse_arguments(
         __doc__ or "", *GROUPS, underneath=TINY_ZOO
     )
+    check_alignment(alignment, data.tasks)
     processes = use_all_cores()
     watch = Stopwatch()
 
@@ -89,6 +91,11 @@ def main() -> None:
             seed=optimization.seed,
         )
         learned = [behind(learned_examples(model, collator, rows, alignment), rows) for rows in examples.given]
+        # Before training, for what cannot be asked is refused here.
+        tested = {
+            name: behind(measured_examples(model, collator, rows, alignment), rows)
+            for name, rows in examples.tests.items()
+        }
     with watch("encoding"):
         if optimization.cache_features:
             heard, learned = keep_encoder_frames(model, processor, learned, optimization)
@@ -107,14 +114,8 @@ def main() -> None:
     with watch("divergence"):
         distances = [
             row
-            for name, tested in examples.tests.items()
-            for row in divergence_measurements(
-                name,
-                model,
-                collator,
-                behind(with_written_targets(model, collator, tested, alignment), tested),
-                split="final test",
-            )
+            for name, asked in tested.items()
+            for row in divergence_measurements(name, model, collator, asked, split="final test")
         ]
     SpeechTextRun(
         trainer,

@@ -3,16 +3,17 @@
 Shapes: B prompts, T tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..data.seal_collator import SealCollator
+from ..data.seal_collator import SealCollator, check_transcripts
 from ..data.shown_transcripts import Demonstrations, transcripts_by_class, with_demonstrations
 from ..data.synthetic_corpus import default_cache_directory
 from ..data.teacher_distributions import Teacher, TeacherReading, TeacherStore, keep_distributions
@@ -26,6 +27,14 @@ from .adapter_training import FEATURES
 from .seal_arguments import AlignmentArguments, InContextArguments
 
 
+def check_alignment(alignment: AlignmentArguments, tasks: Collection[str]) -> None:
+    """Raises `ValueError` for what cannot be meant, before anything is read."""
+    if unknown := sorted(set(alignment.answers) - set(tasks)):
+        raise ValueError(f"answers name the prompt '{unknown[0]}', which is no task; choose of {', '.join(tasks)}")
+    if alignment.objective == "psrt" and alignment.first_token:
+        raise ValueError("psrt learns whole transcripts; leave first_token out")
+
+
 def with_written_targets(
     model: SealProjectorForConditionalGeneration,
     collator: SealCollator,
@@ -34,23 +43,24 @@ def with_written_targets(
 ) -> Dataset:
     """The examples, those of prompts in `answers` with what the LLM writes after the transcript as their target.
 
-    A transcript that occurs several times is answered once. Raises `ValueError` for a prompt that no example has.
+    A transcript that occurs several times is answered once. Raises `ValueError` for a prompt that there is not, and
+    for a clip without a transcript.
     """
-    if not alignment.answers:
-        return examples
-    if unknown := sorted(set(alignment.answers) - set(examples["task"])):
-        raise ValueError(
-            f"answers name the prompt '{unknown[0]}', which no example has; it has to be one of the tasks"
-        )
+    prompts = collator.processor.prompts
+    if unknown := sorted(set(alignment.answers) - prompts.keys()):
+        raise ValueError(f"answers name the prompt '{unknown[0]}'; this processor has {', '.join(prompts)}")
     places = [place for place, task in enumerate(examples["task"]) if task in alignment.answers]
+    if not places:
+        return examples
+    model.to(PartialState().device)
     silent = examples.remove_columns("audio")
-    prompts = {place: collator.teacher_prompt(silent[place]) for place in places}
-    distinct = list(dict.fromkeys(prompts.values()))
+    read = {place: collator.teacher_prompt(silent[place]) for place in places}
+    distinct = list(dict.fromkeys(read.values()))
     answers = dict(
         zip(distinct, written_answers(model, collator.processor, distinct, alignment.answer_tokens), strict=True)
     )
     targets = list(examples["target"])
-    for place, prompt in prompts.items():
+    for place, prompt in read.items():
         targets[place] = answers[prompt]
     return examples.remove_columns("target").add_column("target", targets)
 
@@ -61,8 +71,13 @@ def learned_examples(
     examples: Dataset,
     alignment: AlignmentArguments,
 ) -> Dataset:
-    """What is trained on, with its targets. Raises `ValueError` where nothing is left to learn."""
+    """What is trained on, with its targets.
+
+    Raises `ValueError` where nothing is left to learn, and for a clip that the teacher cannot read.
+    """
     learned = _weighed(examples, alignment.weights)
+    if alignment.objective == "divergence":
+        check_transcripts(learned["id"], learned["transcript"])
     if alignment.objective != "psrt":
         answers = [name for name in alignment.answers if alignment.weights.get(name, 1.0) > 0]
         return with_written_targets(model, collator, learned, replace(alignment, answers=answers))
@@ -70,6 +85,17 @@ def learned_examples(
     if not kept:
         raise ValueError("psrt learns transcripts, and the LLM writes all targets; leave a prompt out of `answers`")
     return learned.select(kept)
+
+
+def measured_examples(
+    model: SealProjectorForConditionalGeneration,
+    collator: SealCollator,
+    examples: Dataset,
+    alignment: AlignmentArguments,
+) -> Dataset:
+    """What the divergence is measured on, with its targets. Raises `ValueError` for a clip without a transcript."""
+    check_transcripts(examples["id"], examples["transcript"])
+    return with_written_targets(model, collator, examples, alignment)
 
 
 def shown_transcripts(
@@ -160,14 +186,22 @@ def teacher_collator(
     alignment: AlignmentArguments,
     optimization: OptimizationArguments,
 ) -> SealCollator:
-    """The collator with a teacher as asked for: none, one that runs each time, or one that is run now and kept."""
+    """The collator with a teacher as asked for: none, one that runs each time, or one that is run now and kept.
+
+    Raises `ValueError` for a teacher to keep that is trained, or reads tokens that are.
+    """
     if alignment.objective != "divergence":
         return replace(collator, with_teacher=False)
     if not alignment.kept_tokens:
         return collator
+    if model.model.prompt_tokens is not None:
+        raise ValueError(
+            "new tokens of prompts are trained, and a teacher that reads them cannot be kept; run it live"
+        )
+    model.to(PartialState().device)
     root = (optimization.cache_directory or default_cache_directory()) / FEATURES
     language_model = model.model.language_model
-    store = TeacherStore(root, language_model, alignment.kept_tokens, alignment.temperature)
+    store = TeacherStore(root, language_model, alignment.kept_tokens, model.config.temperature)
     readings = [collator.reading(example) for rows in examples for example in rows.remove_columns("audio")]
     keep_distributions(teacher_of(model, alignment.kept_tokens), readings, store)
     return replace(collator, teachers=store)

@@ -1,5 +1,7 @@
 """Training of Seal: targets that the LLM writes, teachers that were kept, and what moves."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from datasets import Dataset
@@ -17,7 +19,9 @@ from speechzoo.training.adapter_arguments import OptimizationArguments, OutputAr
 from speechzoo.training.adapter_training import make_trainer, train, training_arguments
 from speechzoo.training.seal_arguments import AlignmentArguments, InContextArguments
 from speechzoo.training.seal_training import (
+    check_alignment,
     learned_examples,
+    measured_examples,
     shown_transcripts,
     teacher_collator,
     with_demonstrated,
@@ -49,8 +53,52 @@ def test_the_llm_writes_what_it_says_of_the_transcript(backbones, examples, fami
         ids = processor.tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
         generated = model.model.language_model.generate(input_ids=ids, max_new_tokens=5, do_sample=False)
         assert processor.decode_answers(generated, ids) == [row["target"]]
-    with pytest.raises(ValueError, match="prompt 'mt', which no example has"):
+    alone = examples.select(range(4))
+    assert with_written_targets(model, collator, alone, AlignmentArguments(answers=["intent"]))["target"] == ANSWERS
+    with pytest.raises(ValueError, match="prompt 'mt'; this processor has asr, intent"):
         with_written_targets(model, collator, examples, AlignmentArguments(answers=["mt"]))
+
+
+def test_the_llm_writes_and_is_kept_where_it_will_be_trained(backbones, examples, tmp_path, monkeypatch):
+    """That is the accelerator where there is one, though loading leaves a model in main memory."""
+    model, processor = backbones.build(**SEAL)
+    places = []
+
+    def written(model, processor, prompts, length):
+        places.append(model.device.type)
+        return ["x"] * len(prompts)
+
+    monkeypatch.setattr(seal_training, "PartialState", lambda: SimpleNamespace(device=torch.device("meta")))
+    monkeypatch.setattr(seal_training, "TeacherStore", lambda *_: None)
+    monkeypatch.setattr(seal_training, "keep_distributions", lambda *_: places.append(model.device.type))
+    alignment, collator = AlignmentArguments(answers=["intent"], kept_tokens=4), SealCollator(processor)
+    monkeypatch.setattr(seal_training, "written_answers", written)
+    with_written_targets(model, collator, examples, alignment)
+    model, _ = backbones.build(**SEAL)
+    teacher_collator(model, collator, [examples], alignment, OptimizationArguments(cache_directory=tmp_path))
+    assert places == ["meta", "meta"]
+
+
+def test_what_cannot_be_asked_is_refused_before_training(backbones, examples):
+    model, processor = backbones.build(**SEAL)
+    silent = examples.remove_columns("transcript").add_column("transcript", [*ANSWERS, *ANSWERS[:3], ""])
+    collator = SealCollator(processor)
+    for ask, settings in ((learned_examples, {}), (measured_examples, {"objective": "psrt"})):
+        with pytest.raises(ValueError, match="clip 'c3' has no transcript for the teacher to read"):
+            ask(model, collator, silent, AlignmentArguments(**settings))
+    assert len(learned_examples(model, collator, silent, AlignmentArguments("cross_entropy"))) == 8
+    with pytest.raises(ValueError, match="'intent', which is no task; choose of asr"):
+        check_alignment(AlignmentArguments(answers=["intent"]), {"asr": "text"})
+    with pytest.raises(ValueError, match="leave first_token out"):
+        check_alignment(AlignmentArguments("psrt", first_token=True), {"asr": "text"})
+
+
+def test_a_teacher_that_reads_trained_tokens_is_not_kept(backbones, examples, tmp_path):
+    prompts = {"asr": "<again> {audio}", "intent": "{audio}"}
+    model, processor = backbones.build(**{**SEAL, "prompts": prompts}, new_tokens=["<again>"])
+    optimization = OptimizationArguments(cache_directory=tmp_path)
+    with pytest.raises(ValueError, match=r"new tokens .* run it live"):
+        teacher_collator(model, SealCollator(processor), [examples], AlignmentArguments(kept_tokens=4), optimization)
 
 
 def test_psrt_learns_transcripts_alone(backbones, examples):
