@@ -9,6 +9,8 @@ import pytest
 import yaml
 from speech_text_cases import ANSWERS, write_corpus
 
+from speechzoo.data.command_grammar import intents
+from speechzoo.data.fluent_speech_commands import INTENTS
 from speechzoo.evaluation.few_shot_report import FewShotReport
 from speechzoo.evaluation.report import read_report
 from speechzoo.training.command_line import parse_arguments
@@ -38,6 +40,14 @@ def test_configurations_are_understood(script, path):
 
 def test_the_tiny_zoo_is_underneath(script):
     assert script.TINY_ZOO in CONFIGURATIONS
+
+
+def test_the_tiny_language_model_is_asked_for_intents_by_the_names_it_learned(script):
+    plan, _ = parse_arguments(
+        "", script.FewShotArguments, script.FewShotOutputArguments, argv=["--config", str(script.TINY_ZOO)]
+    )
+    task = plan.tasks["FSC, 31 intents by name"]
+    assert {task.class_of(" ".join(intent)) for intent in INTENTS} == {str(intent) for intent in intents()}
 
 
 def test_a_run_is_reported_and_goes_on(script, backbones, tmp_path, monkeypatch, capsys):
