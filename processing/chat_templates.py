@@ -2,8 +2,10 @@
 
 from typing import Any
 
-# Turns content lists into strings, so that a template made for text alone can follow.
+# Turns content lists into strings, so that a template made for text alone can follow. An LLM that may think first,
+# such as Qwen3, is to answer at once unless a call says otherwise.
 _FLATTEN = """\
+{%- set enable_thinking = enable_thinking | default(false) -%}
 {%- set flat = namespace(messages=[]) -%}
 {%- for message in messages -%}
 {%- set content = namespace(text='') -%}

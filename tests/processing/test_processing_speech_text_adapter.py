@@ -294,10 +294,10 @@ def test_answers_leave_out_the_prompt_of_a_causal_llm_alone(backbones):
 # ---- chat ----------------------------------------------------------------------------------------------------------
 
 
-def with_chat_template(backbones):
+def with_chat_template(backbones, template=CHAT):
     _, processor = backbones.shared()
     tokenizer = tiny_models.tokenizer()
-    tokenizer.chat_template = CHAT
+    tokenizer.chat_template = template
     return SpeechTextAdapterProcessor(processor.feature_extractor, tokenizer, prompts={"asr": "speech {audio} please"})
 
 
@@ -319,6 +319,17 @@ def test_a_template_made_for_text_learns_where_audio_goes(backbones):
     direct = processor(text, [clip(9000), clip(5123)])
     assert batch["input_ids"] == direct["input_ids"]
     assert np.array_equal(batch["input_features"], direct["input_features"])
+
+
+def test_an_llm_that_can_think_first_answers_at_once_unless_asked(backbones):
+    """What begins with thoughts would be taught, compared and generated in place of the answer."""
+    processor = with_chat_template(
+        backbones, CHAT + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    )
+    assert processor.prompt("asr") == "<s> user : speech <|audio|> please </s> <s> assistant : <think></think>"
+    chat = processor.messages("asr", clip(9000))
+    thoughtful = processor.apply_chat_template(chat, add_generation_prompt=True, enable_thinking=True)
+    assert thoughtful == "<s> user : speech <|audio|> please </s> <s> assistant : "
 
 
 def test_a_batch_of_chats(backbones):
