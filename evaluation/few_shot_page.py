@@ -17,7 +17,8 @@ def few_shot_page(report: FewShotReport) -> str:
     """What was asked, a table for each task, differences, what predicts best, classes, the command."""
     parts = [f"# {report.title}", _how_made(report)]
     for task in dict.fromkeys(one.setting.task for one in report.results):
-        parts += [f"## {task}", accuracy_table(report, task), compared_with(report, task), _prompt(report, task)]
+        parts += [f"## {task}", accuracy_table(report, task), compared_with(report, task)]
+        parts += [_other_texts(report, task), _prompt(report, task)]
         if differences := [one for one in report.differences if one.setting.task == task]:
             parts.append(_difference_table(differences))
         parts += [_rule_table(report, task), _details(report, task)]
@@ -71,10 +72,11 @@ def result_at(results: Sequence[FewShotResult], line: _Line, shots: int) -> FewS
 
 def _how_made(report: FewShotReport) -> str:
     seeds = f"{len(report.seeds)} seed{'' if len(report.seeds) == 1 else 's'}"
+    units = report.settings["comparison"]["resampled"]
     hardware = f"{report.environment.hardware}; " if report.environment else ""
     minutes = math.ceil(sum(report.wall_seconds.values()) / 60)
     return (
-        f"Accuracies with 95 % intervals over queries and {seeds}; over queries alone where no seed decides anything, "
+        f"Accuracies with 95 % intervals over {units} and {seeds}; over {units} alone where no seed decides anything, "
         f"which was run once. Answers are predicted by `{report.rule}` unless a table says otherwise. "
         f"{hardware}{minutes} min in all; {report.date[:10]}."
     )
@@ -96,6 +98,24 @@ def compared_with(report: FewShotReport, task: str) -> str:
         f" A demonstration says what the query says for {same.same_text:.3f} of the queries with "
         f"{_shots(setting.shots)}, {setting.selection}; that is the most."
     )
+
+
+def _other_texts(report: FewShotReport, task: str) -> str:
+    """Accuracies over the queries whose words are not shown, where some are."""
+    chosen = [one for one in report.results if (one.setting.task, one.setting.rule) == (task, report.rule)]
+    shots = sorted({one.setting.shots for one in chosen if one.same_text})
+    lines = [one for one in result_lines([one.setting for one in chosen]) if one[1] != NOTHING]
+    if not shots:
+        return ""
+    rows = [[*line, *(_of_others(result_at(chosen, line, number)) for number in shots)] for line in lines]
+    header = ["where no demonstration says it (share of queries)", "shown as", "chosen by", *map(_shots, shots)]
+    return _table(header, rows, numbers=len(shots))
+
+
+def _of_others(result: FewShotResult | None) -> str:
+    if result is None or result.other_text is None:
+        return "\u2013"
+    return f"{result.other_text:.3f} ({1 - result.same_text:.2f})"
 
 
 def _prompt(report: FewShotReport, task: str) -> str:

@@ -5,10 +5,12 @@ Shapes: S seeds, Q queries, R resamples.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from .few_shot_harness import Cell, FewShotAnswer, FewShotRun
@@ -40,6 +42,8 @@ class FewShotResult:
     seeds: the accuracy under each; one where no seed decides anything.
     items, speakers: queries, and who says them.
     same_text: share of queries of which a demonstration says the very words.
+    other_text: accuracy over the other queries, `None` where there are none: neighbors may be told to pass over equal
+        texts, and fixed draws are not, so that the two compare here.
     chance: of a guess among the closed set.
     majority: of always taking the class of it that is most frequent among the clips to show.
     topline, cascade: of the systems that were named so, with the same shots.
@@ -53,6 +57,7 @@ class FewShotResult:
     items: int = 0
     speakers: int = 0
     same_text: float = 0.0
+    other_text: float | None = None
     chance: float = 0.0
     majority: float = 0.0
     topline: float | None = None
@@ -142,6 +147,11 @@ class _Answers:
         rows = [[one.predicted[self.rule] == one.label for one in answers] for answers in self.by_seed.values()]
         return np.asarray(rows, dtype=np.float64)
 
+    @property
+    def same_text(self) -> npt.NDArray[np.bool_]:
+        """[S, Q] whether a demonstration says what the query says."""
+        return np.asarray([[one.same_text for one in answers] for answers in self.by_seed.values()])
+
     def clusters(self, comparison: Comparison) -> list[str] | None:
         """Speakers of the queries; a query without one stands for itself."""
         return [one.speaker or one.id for one in self.some] if comparison.resampled == "speakers" else None
@@ -199,10 +209,14 @@ def few_shot_results(
 
 
 def report_run(run: FewShotRun, comparison: Comparison, **facts: Any) -> FewShotReport:
-    """The report of what is finished; `facts` are fields of `Report`. Raises `ValueError` where nothing is."""
+    """The report of what is finished; `facts` are fields of `Report`.
+
+    Nothing is compared with a system of the run that has not answered yet. Raises `ValueError` where none has.
+    """
     answers = run.answers()
     if not answers:
         raise ValueError(f"'{run.folder}' holds no finished cell; run the grid first")
+    comparison = _without_unanswered(comparison, run.systems.keys() - {cell.system for cell in answers})
     results, differences, details = few_shot_results(answers, comparison)
     tasks = {
         name: {**_without_defaults(asdict(task)), "classes": list(run.materials[name].classes)}
@@ -224,6 +238,11 @@ def report_run(run: FewShotRun, comparison: Comparison, **facts: Any) -> FewShot
         details=details,
         missing=[cell.name for cell in run.cells() if cell not in answers],
     )
+
+
+def _without_unanswered(comparison: Comparison, waiting: AbstractSet[str]) -> Comparison:
+    kinds = [kind for kind in ("topline", "cascade", "baseline") if getattr(comparison, kind) in waiting]
+    return replace(comparison, **dict.fromkeys(kinds))
 
 
 def describe_material(task: FewShotTask, material: FewShotMaterial) -> list[Corpus]:
@@ -299,7 +318,7 @@ def _result(
     by_setting: Mapping[FewShotSetting, _Answers],
     comparison: Comparison,
 ) -> FewShotResult:
-    right = answers.right
+    right, same = answers.right, answers.same_text
     interval = seeds_and_queries_interval(right, answers.clusters(comparison), resamples=comparison.resamples)
     low, high = (None if bound is None else min(1.0, max(0.0, bound)) for bound in (interval.low, interval.high))
     compared = {
@@ -315,7 +334,8 @@ def _result(
         [SeedValue(seed, float(row.mean())) for seed, row in zip(answers.by_seed, right, strict=True)],
         len(answers.some),
         len({one.speaker for one in answers.some if one.speaker}),
-        float(np.mean([one.same_text for one in answers.all])),
+        float(same.mean()),
+        None if same.all() else float(right[~same].mean()),
         float(np.mean([1 / one.candidates for one in answers.all])),
         float(np.mean([one.majority == one.label for one in answers.all])),
         compared.get("topline"),

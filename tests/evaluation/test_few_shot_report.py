@@ -1,6 +1,7 @@
 """Accuracies of a few-shot run, their intervals, and the page and plot made of them."""
 
 from collections import Counter
+from dataclasses import replace
 
 import few_shot_cases
 import numpy as np
@@ -121,6 +122,18 @@ def test_accuracies_stand_beside_what_they_are_compared_with():
     assert found.low < found.value < found.high
 
 
+def test_queries_whose_words_no_demonstration_says_are_counted_by_themselves():
+    """Of seed 0 the words of the first are shown, which is right; of seed 1 those of the last two, which are wrong."""
+    rows = {seed: right_until(24) for seed in (0, 1)}
+    rows[1] = [replace(one, same_text=number >= 38) for number, one in enumerate(rows[1])]
+    ((found,), _, _) = few_shot_results({cell("seal", seed): one for seed, one in rows.items()}, Comparison())
+    assert found.same_text == pytest.approx(3 / 80)
+    assert found.other_text == pytest.approx(47 / 77)
+    shown = [replace(one, same_text=True) for one in rows[0]]
+    ((found,), _, _) = few_shot_results({cell("seal"): shown}, Comparison())
+    assert (found.same_text, found.other_text) == (1.0, None)
+
+
 def test_bounds_of_an_accuracy_stay_within_what_it_can_be():
     perfect = {cell("text", seed): right_until(limit) for seed, limit in enumerate((40, 40, 30))}
     ((found,), _, _) = few_shot_results(perfect, Comparison())
@@ -197,6 +210,33 @@ def test_a_report_is_read_as_it_was_written(report):
     assert report.settings["tasks"]["FSC"]["classes"] == list(CLASSES)
     assert len(report.missing) == 1
     assert {one.metric for one in report.measurements} == {"accuracy"}
+
+
+def test_the_page_says_what_was_resampled_and_how_unlike_queries_fare(report):
+    assert "over queries and 1 seed" in few_shot_page(report)
+    assert "where no demonstration says it" not in few_shot_page(report)
+    told = replace(
+        report,
+        results=[replace(one, same_text=0.25 * (one.setting.shots > 1), other_text=0.375) for one in report.results],
+        settings={**report.settings, "comparison": {"resampled": "speakers"}},
+    )
+    page = few_shot_page(told)
+    assert "over speakers and 1 seed" in page
+    assert "| where no demonstration says it (share of queries) | shown as | chosen by | 3 shots |" in page
+    assert "| seal | text | fixed | 0.375 (0.75) |" in page
+
+
+def test_systems_that_have_not_answered_yet_are_compared_with_nothing(tmp_path):
+    systems = {name: FewShotSystem({"name": name}, LastShown) for name in ("seal", "PSRT")}
+    run = FewShotRun(tmp_path, {"FSC": few_shot_cases.task()}, {"FSC": material()}, systems, FewShotGrid((0, 1)))
+    replace(run, systems={"seal": systems["seal"]}).run()
+    facts = {"title": "", "system": "", "command": ""}
+    made = report_run(run, Comparison(topline="seal", baseline="PSRT"), **facts)
+    assert made.differences == []
+    assert made.settings["comparison"]["topline"] == "seal"
+    assert any("psrt" in name for name in made.missing)
+    with pytest.raises(ValueError, match=r"there is no system 'Seal'"):
+        report_run(run, Comparison(topline="Seal"), **facts)
 
 
 def test_the_page_shows_every_line_with_every_number_of_shots(report):
