@@ -20,19 +20,17 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, Qwen3Config, WhisperConfig, WhisperFeatureExtractor
 
-from speechzoo import (
-    SpeechTextAdapterConfig,
-    SpeechTextAdapterForConditionalGeneration,
-    SpeechTextAdapterProcessor,
-)
+from speechzoo import SpeechTextAdapterForConditionalGeneration, SpeechTextAdapterProcessor
 from speechzoo.data.encoded_speech import encode_corpus, open_store
 from speechzoo.data.speech_text_collator import SpeechTextCollator
 from speechzoo.evaluation.intervals import mean_interval
 from speechzoo.evaluation.report import Measurement, Report, environment, write_report
+from speechzoo.modeling.modeling_padding_safe_encoders import frame_formula
 from speechzoo.processing.audio_loading import save_audio
 from speechzoo.training.command_line import as_command, parse_arguments
 
 SAMPLING_RATE = 16_000
+SAID = "turn on the lights in the kitchen"
 
 
 @dataclass
@@ -91,9 +89,12 @@ def main() -> None:
         print(f"{one.name}: {one.value:.4f} ({one.low} to {one.high})")
 
 
-def full_size(arguments: BenchmarkArguments) -> tuple[Any, Any]:
-    """whisper-small's encoder and an LLM of Qwen3-0.6B's shape with random weights, and a processor for them."""
-    config = SpeechTextAdapterConfig(
+def full_size(arguments: Any, system: Any = SpeechTextAdapterForConditionalGeneration) -> tuple[Any, Any]:
+    """whisper-small's encoder and an LLM of Qwen3-0.6B's shape with random weights, and a processor for them.
+
+    arguments: with the `device`, and the folder of a `tokenizer`. system: class of the model.
+    """
+    config = system.config_class(
         audio_config=WhisperConfig(
             d_model=768, encoder_layers=12, encoder_attention_heads=12, encoder_ffn_dim=3072, decoder_layers=1
         ),
@@ -109,7 +110,8 @@ def full_size(arguments: BenchmarkArguments) -> tuple[Any, Any]:
         ),
         encoding="clip",
     )
-    model = SpeechTextAdapterForConditionalGeneration(config).to(arguments.device)
+    model = system(config).to(arguments.device)
+    model.config.frame_kernel, model.config.frame_stride = frame_formula(model.model.audio_tower)
     model.freeze_backbones()
     shared = ("is_encoder_decoder", "frame_kernel", "frame_stride", "reduction_ratio", "encoding")
     processor = SpeechTextAdapterProcessor(
@@ -123,15 +125,18 @@ def full_size(arguments: BenchmarkArguments) -> tuple[Any, Any]:
     return model.train(), processor
 
 
-def corpus(folder: Path, arguments: BenchmarkArguments) -> Dataset:
-    """Clips of noise with a transcript each, in the columns of `task_examples`."""
+def corpus(folder: Path, arguments: Any) -> Dataset:
+    """Clips of noise with a transcript each, in the columns of `task_examples`.
+
+    arguments: with `clips`, the `seconds` of each, and the `seed` of the noise.
+    """
     generator = np.random.default_rng(arguments.seed)
     rows = []
     for index in range(arguments.clips):
         path = folder / f"{index}.flac"
         save_audio(path, generator.uniform(-0.3, 0.3, int(arguments.seconds * SAMPLING_RATE)))
         audio = {"bytes": None, "path": str(path)}
-        facts = {"task": "asr", "target": "turn on the lights in the kitchen", "length": arguments.seconds}
+        facts = {"task": "asr", "target": SAID, "transcript": SAID, "length": arguments.seconds}
         rows.append({"id": str(index), "audio": audio, **facts})
     return Dataset.from_list(rows)
 

@@ -1,12 +1,15 @@
-"""The benchmark of shared caches at toy size: all sides score the same, and what is reported was measured."""
+"""Benchmarks of shared caches and kept teachers at toy size: all sides agree, and what is reported was measured."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import Qwen3Config
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import cached_features
+import kept_teacher
 import label_caches
 
 from speechzoo.evaluation.report import read_report
@@ -43,3 +46,26 @@ def test_demonstrations_are_shared_and_labels_differ():
     assert len(prompts) == 3 and len({prompt.demonstrations for prompt in prompts}) == 1
     assert [len(part.split()) for part in prompts[0].demonstrations] == [6, 6]
     assert len(set(labels)) == 4 and [len(label.split()) for label in labels] == [1, 3, 1, 3]
+
+
+@pytest.mark.slow
+def test_a_kept_teacher_is_measured_against_a_live_one_that_gives_the_same_loss(monkeypatch, tmp_path):
+    def toy(*_, **fields):
+        return Qwen3Config(**{**fields, "num_hidden_layers": 1, "vocab_size": 5000})
+
+    def hears(collator, examples):
+        batch = collate(collator, examples)
+        assert (batch["encoder_frames_mask"].sum(-1) > 20).all()
+        return batch
+
+    collate = kept_teacher.SealCollator.__call__
+    arguments = kept_teacher.BenchmarkArguments(
+        tiny_clips=6, tiny_batch_size=3, clips=2, batch_size=2, rounds=2, device="cpu", output=tmp_path / "report.json"
+    )
+    monkeypatch.setattr(kept_teacher, "parse_arguments", lambda *_: (arguments,))
+    monkeypatch.setattr(cached_features, "Qwen3Config", toy)
+    monkeypatch.setattr(kept_teacher.SealCollator, "__call__", hears)
+    kept_teacher.main()
+    rows = {one.name: one for one in read_report(tmp_path / "report.json").measurements}
+    assert rows["tiny zoo: epoch with a kept teacher over a live one"].value > 0
+    assert 0 < rows["tiny zoo: largest difference of losses"].value < 0.01
