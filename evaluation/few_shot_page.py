@@ -18,7 +18,7 @@ def few_shot_page(report: FewShotReport) -> str:
     parts = [f"# {report.title}", _how_made(report)]
     for task in dict.fromkeys(one.setting.task for one in report.results):
         parts += [f"## {task}", accuracy_table(report, task), compared_with(report, task)]
-        parts += [_other_texts(report, task), _prompt(report, task)]
+        parts += [_other_texts(report, task), _asked(report, task), _prompt(report, task)]
         if differences := [one for one in report.differences if one.setting.task == task]:
             parts.append(_difference_table(differences))
         parts += [_rule_table(report, task), _details(report, task)]
@@ -116,6 +116,18 @@ def _of_others(result: FewShotResult | None) -> str:
     if result is None or result.other_text is None:
         return "\u2013"
     return f"{result.other_text:.3f} ({1 - result.same_text:.2f})"
+
+
+def _asked(report: FewShotReport, task: str) -> str:
+    """What numbers of shots and words of classes mean, where it is not the plain case."""
+    settings: dict[str, Any] = report.settings["tasks"][task]
+    ways, classes = settings.get("ways"), len(settings["classes"])
+    told = [
+        f"Each query is asked among {ways} of {classes} classes." if ways and ways < classes else "",
+        "Shots are counted by class: so many of each are shown." if settings.get("shots_of") == "class" else "",
+        "Classes go by words drawn anew, which say nothing of them." if settings.get("symbols") else "",
+    ]
+    return " ".join(filter(None, told))
 
 
 def _prompt(report: FewShotReport, task: str) -> str:

@@ -226,6 +226,17 @@ def test_the_page_says_what_was_resampled_and_how_unlike_queries_fare(report):
     assert "| seal | text | fixed | 0.375 (0.75) |" in page
 
 
+def test_the_page_says_what_shots_and_words_mean(report):
+    page = few_shot_page(report)
+    assert page.count("Each query is asked among 2 of 5 classes.") == 1
+    assert "Shots are counted by class" not in page
+    drawn = {**report.settings["tasks"]["FSC"], "shots_of": "class", "symbols": ["red"] * 5}
+    told = few_shot_page(
+        replace(report, settings={**report.settings, "tasks": {**report.settings["tasks"], "FSC": drawn}})
+    )
+    assert told.count("Shots are counted by class: so many of each are shown. Classes go by words drawn anew") == 1
+
+
 def test_systems_that_have_not_answered_yet_are_compared_with_nothing(tmp_path):
     systems = {name: FewShotSystem({"name": name}, LastShown) for name in ("seal", "PSRT")}
     run = FewShotRun(tmp_path, {"FSC": few_shot_cases.task()}, {"FSC": material()}, systems, FewShotGrid((0, 1)))
