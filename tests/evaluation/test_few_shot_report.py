@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from few_shot_cases import CLASSES, LastShown, material
 
+from speechzoo.evaluation import few_shot_plot
 from speechzoo.evaluation.few_shot_harness import Cell, FewShotAnswer, FewShotGrid, FewShotRun, FewShotSystem
 from speechzoo.evaluation.few_shot_page import few_shot_page
 from speechzoo.evaluation.few_shot_plot import plot_few_shot
@@ -272,6 +273,17 @@ def test_the_plot_is_a_panel_for_each_task_and_always_the_same(report, tmp_path)
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match=r"needs a finished cell"):
         plot_few_shot(tmp_path / "none.png", FewShotReport("", "", ""))
+
+
+def test_the_plot_has_a_row_for_each_choice_of_demonstrations(report, tmp_path, monkeypatch):
+    """Gold text is shown text alone, so its line stands in the row of speech as well."""
+    drawn = []
+    monkeypatch.setattr(few_shot_plot, "_draw", lambda panel, task, results, lines: drawn.append((task, lines)))
+    plot_few_shot(tmp_path / "one.png", report)
+    gold = ("gold text", "text", "fixed")
+    assert [task for task, _ in drawn] == ["FSC", "pairs | of two"] * 2
+    assert drawn[0][1] == [gold, ("seal", "speech", "fixed")]
+    assert drawn[2][1] == [gold, ("seal", "text", "fixed")]
 
 
 def test_nothing_finished_is_no_report(tmp_path):
