@@ -1,7 +1,7 @@
 """Running a frozen speech encoder over a corpus once, and training from what it said."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,16 @@ class _Prepare:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> tuple[dict[str, str], list[str], BatchFeature | None]:
         clips = {row["id"]: self.processor.load(row["audio"], name=row["id"]) for row in rows}
         keys = {name: self.store.key(clip) for name, clip in clips.items()}
-        missing = {key: clips[name] for name, key in keys.items() if key not in self.store}
+        return keys, *self.features({key: clips[name] for name, key in keys.items()})
+
+    def features(self, clips: Mapping[str, np.ndarray]) -> tuple[list[str], BatchFeature | None]:
+        """The keys that the chunks of clips belong to, and their features, but for clips that the store has."""
+        missing = {key: clip for key, clip in clips.items() if key not in self.store}
         chunks = [(key, chunk) for key, clip in missing.items() for chunk in self.processor.chunks(clip)]
         if not chunks:
-            return keys, [], None
+            return [], None
         features = self.processor.pad([self.processor.extract(chunk) for _, chunk in chunks])
-        return keys, [key for key, _ in chunks], BatchFeature(features, tensor_type="pt")
+        return [key for key, _ in chunks], BatchFeature(features, tensor_type="pt")
 
 
 @torch.no_grad()
@@ -103,16 +107,60 @@ def _shards(
     for named, owners, features in batches:
         keys |= named
         if features is not None:
-            frames, lengths = model.model.encode_audio(**features.to(model.device))
-            encoded: dict[str, list[np.ndarray]] = {}
-            for owner, clip, length in zip(owners, frames, lengths.tolist(), strict=True):
-                encoded.setdefault(owner, []).append(clip[:length].float().cpu().numpy())
-            pending |= encoded  # the same audio under another id replaces, it does not extend
+            pending |= _said(model, owners, features)  # the same audio under another id replaces, it does not extend
         if len(pending) >= shard_clips:
             yield pending
             pending = {}
     if pending:
         yield pending
+
+
+def _said(
+    model: SpeechTextForConditionalGeneration, owners: Sequence[str], features: BatchFeature
+) -> dict[str, list[np.ndarray]]:
+    """The frames [F, D] of each chunk, by the key of the clip that it is of."""
+    frames, lengths = model.model.encode_audio(**features.to(model.device))
+    said: dict[str, list[np.ndarray]] = {}
+    for owner, chunk, length in zip(owners, frames, lengths.tolist(), strict=True):
+        said.setdefault(owner, []).append(chunk[:length].float().cpu().numpy())
+    return said
+
+
+class StoredEncoder:
+    """What the frozen encoder of a model says of clips that are asked for a few at a time, each encoded once.
+
+    Args:
+        model, processor: of the same kind.
+        root: folder of stores; models with the same encoder share one.
+        shard_clips: new clips that are written together; fewer are lost at the end, and encoded again another time.
+    """
+
+    def __init__(
+        self,
+        model: SpeechTextForConditionalGeneration,
+        processor: SpeechTextAdapterProcessor,
+        root: Path,
+        shard_clips: int = 128,
+    ) -> None:
+        self.model, self.shard_clips = model, shard_clips
+        self.store = open_store(root, model, processor)
+        self._prepare = _Prepare(processor, self.store)
+        self._new: dict[str, list[np.ndarray]] = {}
+
+    @torch.no_grad()
+    def __call__(self, clips: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """The frames [F, D] of each chunk of each clip, which are samples."""
+        keys = [self.store.key(clip) for clip in clips]
+        missing = {key: clip for key, clip in zip(keys, clips, strict=True) if key not in self._new}
+        owners, features = self._prepare.features(missing)
+        if features is not None:
+            self._new |= _said(self.model, owners, features)
+        said = [self._new[key] if key in self._new else self.store.read(key) for key in keys]
+        if len(self._new) >= self.shard_clips:
+            self.store.write(self._new)
+            self.store.refresh()
+            self._new = {}
+        return said
 
 
 def _gather(keys: dict[str, str]) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from ..data.encoded_speech import StoredEncoder
 from ..modeling.modeling_frozen_backbones import fingerprint, quiet_loading
 from ..processing.audio_loading import load_audio
 from .cascade import load_recognizer, transcribe_clips
@@ -149,6 +150,7 @@ def make_system(
     materials: Mapping[str, FewShotMaterial],
     rules: tuple[Rule, ...],
     seeds: Sequence[int] = (),
+    store: Path | None = None,
     **options: Any,
 ) -> FewShotSystem:
     """A system whose models are loaded when it is first run.
@@ -156,16 +158,17 @@ def make_system(
     Args:
         materials: of all tasks, whose clips it may be asked to hear.
         seeds: of the run, for a model that each has of its own.
+        store: folder that keeps what the speech encoders of adapters say, for systems that share one.
         options: of `PromptScorer`.
     """
     if "{seed}" in settings.model:
         own = {seed: replace(settings, model=settings.model.replace("{seed}", str(seed))) for seed in seeds}
-        made = {seed: make_system(name, one, materials, rules, **options) for seed, one in own.items()}
+        made = {seed: make_system(name, one, materials, rules, store=store, **options) for seed, one in own.items()}
         return replace(made[seeds[0]], of_seeds=made)
     clips = clips_of(materials)
 
     def load() -> PromptScorer:
-        return PromptScorer(_READERS[settings.kind](name, settings, clips), rules, **options)
+        return PromptScorer(_READERS[settings.kind](name, settings, clips, store), rules, **options)
 
     hears = settings.kind != "text"
     stated = {key: [clip.id for clip in value] if key == "content_free" else value for key, value in options.items()}
@@ -220,11 +223,13 @@ def _load_composite(source: str, revision: str | None, dtype: str) -> tuple[Any,
     return model.eval().to(_device()), AutoProcessor.from_pretrained(source, revision=revision)
 
 
-def _speech_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip]) -> PromptReader:
-    return SpeechPromptReader(*_load_composite(settings.model, settings.revision, settings.dtype), name=name)
+def _speech_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip], store: Path | None) -> PromptReader:
+    model, processor = _load_composite(settings.model, settings.revision, settings.dtype)
+    encoder = StoredEncoder(model, processor, store) if store else None
+    return SpeechPromptReader(model, processor, name=name, encoder=encoder)
 
 
-def _text_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip]) -> PromptReader:
+def _text_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip], store: Path | None) -> PromptReader:
     config = AutoConfig.from_pretrained(settings.model, revision=settings.revision)
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     model = kind.from_pretrained(settings.model, revision=settings.revision, dtype=getattr(torch, settings.dtype))
@@ -233,7 +238,7 @@ def _text_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip])
     return TextPromptReader(model.to(_device()), tokenizer, heard, name)
 
 
-def _unit_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip]) -> PromptReader:
+def _unit_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip], store: Path | None) -> PromptReader:
     model = AutoModelForCausalLM.from_pretrained(
         settings.model, revision=settings.revision, dtype=getattr(torch, settings.dtype)
     )
@@ -242,7 +247,7 @@ def _unit_reader(name: str, settings: SystemSettings, clips: Mapping[str, Clip])
     return UnitPromptReader(model.to(_device()), processor, units, name, settings.glue)
 
 
-_READERS: Mapping[str, Callable[[str, SystemSettings, Mapping[str, Clip]], PromptReader]] = {
+_READERS: Mapping[str, Callable[[str, SystemSettings, Mapping[str, Clip], Path | None], PromptReader]] = {
     "adapter": _speech_reader,
     "seal": _speech_reader,
     "sutlm": _unit_reader,

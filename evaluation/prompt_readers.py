@@ -12,12 +12,15 @@ from typing import Any, Protocol, TypeAlias, get_args
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.feature_extraction_utils import BatchFeature
 
+from ..data.encoded_speech import StoredEncoder
 from ..modeling.modality_generation import Glue
 from ..modeling.modeling_speech_text_generation import SpeechTextForConditionalGeneration
 from ..modeling.modeling_sutlm import SUTLMForCausalLM
 from ..processing.processing_speech_text_adapter import SpeechTextAdapterProcessor
 from ..processing.processing_sutlm import SUTLMProcessor
+from ..processing.speech_inputs import pad_features, padding_masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +157,8 @@ class SpeechPromptReader(_ReadsTokens):
         batch_size: clips encoded together.
         remembered: embeddings of so many clips are kept, for clips come back as neighbors of other queries. After
             training the model, make a new reader.
+        encoder: what the model's speech encoder says of samples, where a store keeps it; the model's own where not
+            given.
 
     Raises `AudioError` when reading a clip that cannot be used, and `ValueError` when reading a text that holds the
     placeholder of speech.
@@ -166,10 +171,11 @@ class SpeechPromptReader(_ReadsTokens):
         name: str = "speech",
         batch_size: int = 8,
         remembered: int = 1024,
+        encoder: StoredEncoder | None = None,
     ) -> None:
         self.model, self.processor, self.name = model.eval(), processor, name
         self.language_model, self.tokenizer = model.model.language_model, processor.tokenizer
-        self.batch_size, self.remembered = batch_size, remembered
+        self.batch_size, self.remembered, self.encoder = batch_size, remembered, encoder
         self._heard: dict[Clip, Tensor] = {}
 
     def _text(self, segment: Segment) -> str:
@@ -209,12 +215,25 @@ class SpeechPromptReader(_ReadsTokens):
 
     def _encoded(self, clips: list[Clip]) -> dict[Clip, Tensor]:
         samples = [self.processor.load(clip.audio, name=clip.id) for clip in clips]
-        inputs = self.processor([self.processor.audio_token] * len(clips), samples, return_tensors="pt")
+        inputs, counts = self._extracted(samples) if self.encoder is None else self._kept(self.encoder(samples))
         inputs = inputs.to(self.model.device)
-        counts = (inputs.pop("input_ids") == self.processor.audio_token_id).sum(1).tolist()
-        inputs.pop("attention_mask")
         embeddings = self.model.model.get_audio_features(**inputs, return_dict=True).pooler_output
         return dict(zip(clips, embeddings.split(counts), strict=True))
+
+    def _extracted(self, samples: list[Any]) -> tuple[BatchFeature, list[int]]:
+        """Features of clips, and how many speech embeddings become of each."""
+        inputs = self.processor([self.processor.audio_token] * len(samples), samples, return_tensors="pt")
+        counts = (inputs.pop("input_ids") == self.processor.audio_token_id).sum(1).tolist()
+        inputs.pop("attention_mask")
+        return inputs, counts
+
+    def _kept(self, frames: list[list[Any]]) -> tuple[BatchFeature, list[int]]:
+        """The same of encoder frames [F, D] of each chunk of each clip."""
+        chunks = [chunk for clip in frames for chunk in clip]
+        padded = pad_features(chunks, time_axis=0)
+        masks = padding_masks([len(chunk) for chunk in chunks], padded.shape[1])
+        counts = [sum(self.processor.embeddings(len(chunk)) for chunk in clip) for clip in frames]
+        return BatchFeature({"encoder_frames": padded, "encoder_frames_mask": masks}, tensor_type="pt"), counts
 
 
 class UnitPromptReader:

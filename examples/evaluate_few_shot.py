@@ -80,12 +80,13 @@ def main() -> None:
     content_free = (*CONTENT_FREE, silence()) if plan.silence else CONTENT_FREE
     options = {"content_free": content_free, "stop": plan.stop, "rows": plan.rows, "batch_size": plan.batch_size}
     systems = named(plan.systems, plan.only_systems)
+    frames = output.output_dir / "frames"
     run = FewShotRun(
         output.output_dir / "predictions",
         tasks,
         materials,
         {
-            name: make_system(name, one, materials, tuple(plan.rules), plan.seeds, **options)
+            name: make_system(name, one, materials, tuple(plan.rules), plan.seeds, frames, **options)
             for name, one in systems.items()
         },
         FewShotGrid(

@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from speechzoo import SealProjectorForConditionalGeneration, SpeechTextAdapterForConditionalGeneration
+from speechzoo.data.encoded_speech import StoredEncoder
 from speechzoo.evaluation.prompt_readers import (
     Clip,
     FewShotPrompt,
@@ -72,6 +73,25 @@ def test_clips_are_heard_once_and_forgotten_when_there_are_many(backbones, monke
     assert len(heard) == 3
     torch.testing.assert_close(reader.embed(PARTS)[0], first[0], rtol=0, atol=1e-5)
     assert heard[3:] == ["clip 0"]
+
+
+def test_what_a_store_keeps_of_clips_is_heard_as_they_are_and_encoded_once(backbones, tmp_path, monkeypatch):
+    model, processor = backbones.build()
+    expected = SpeechPromptReader(model, processor).embed(PARTS)
+    encode, encoded = type(model.model).encode_audio, []
+    monkeypatch.setattr(
+        type(model.model),
+        "encode_audio",
+        lambda self, **features: encoded.append(len(features["input_features"])) or encode(self, **features),
+    )
+    for shard, batches in ((2, [2, 1]), (8, [1])):  # of three clips two were written, the third was lost
+        encoder = StoredEncoder(model, processor, tmp_path, shard_clips=shard)
+        reader = SpeechPromptReader(model, processor, batch_size=2, remembered=0, encoder=encoder)
+        for _ in range(2):
+            for found, wanted in zip(reader.embed(PARTS), expected, strict=True):
+                torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+        assert encoded == batches
+        encoded.clear()
 
 
 def test_speech_is_brought_to_the_precision_of_the_text(backbones):
