@@ -8,6 +8,7 @@ Shapes: B rows, S samples, N units, L letters.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,15 @@ from ..processing.unit_vocabulary import UnitVocabulary
 from .labeled_recordings import LabeledRecording
 from .labeled_utterances import InputModality
 
-__all__ = ["ModalityBatches", "ModalityCollator", "ModalityItem", "modality_probabilities", "read_as", "unit_batch"]
+__all__ = [
+    "ModalityBatches",
+    "ModalityCollator",
+    "ModalityItem",
+    "modality_probabilities",
+    "read_as",
+    "text_units",
+    "unit_batch",
+]
 
 _POOL = 1024  # items that are sorted by length together
 
@@ -49,7 +58,7 @@ def read_as(
     seed: int = 0,
     most: int | None = None,
 ) -> list[ModalityItem]:
-    """Clips in one modality. Silences and durations of a text are drawn here, once.
+    """Clips in one modality. Silences and durations of a text are drawn here, once for each clip.
 
     Args:
         seed: of these draws.
@@ -74,8 +83,17 @@ def _item(one: LabeledRecording, modality: InputModality, processor: SpeechLMPro
         return ModalityItem(one, modality, (samples - processor.frame_kernel) // processor.frame_stride + 1)
     if not one.text.strip():
         raise ValueError(f"clip '{one.id}' has no text to read; leave it out, or use speech alone")
-    units = tuple(processor.unit_ids(one.text, seed))
+    units = text_units(one, processor, seed)
     return ModalityItem(one, modality, len(units), units)
+
+
+def text_units(one: LabeledRecording, processor: SpeechLMProcessor, seed: int = 0) -> tuple[int, ...]:
+    """Units [N] of a clip's text. Clips that say the same differ in silences and durations, as recordings do.
+
+    Without that, a corpus of few sentences would be few inputs, and a test that says one of them an input of training.
+    """
+    digest = hashlib.sha256(f"{seed} {one.id}".encode()).digest()
+    return tuple(processor.unit_ids(one.text, int.from_bytes(digest[:8], "big")))
 
 
 def modality_probabilities(counts: Mapping[str, int], temperature: float) -> dict[str, float]:

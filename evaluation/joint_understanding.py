@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..data.labeled_recordings import LabeledRecording
 from ..data.labeled_utterances import Answer, LabeledUtterance
-from ..data.modality_batches import unit_batch
+from ..data.modality_batches import text_units, unit_batch
 from ..processing.processing_speechlm import SpeechLMProcessor
 from ..processing.unit_vocabulary import AFTER, BEFORE
 from .adapter_evaluation import Decoding
@@ -69,7 +69,7 @@ class Listener:
 
     Args:
         pretrained: the pre-training checkpoint, for hard units.
-        text_seed: of the silences and durations of texts.
+        text_seed: of the silences and durations of texts, drawn for each clip as `text_units` does.
     """
 
     model: Any
@@ -112,7 +112,7 @@ class Listener:
 
     def _inputs(self, clips: Sequence[LabeledRecording], route: Route) -> dict[str, Tensor]:
         if route == "text":
-            units = [self.processor.unit_ids(one.text, self.text_seed) for one in clips]
+            units = [text_units(one, self.processor, self.text_seed) for one in clips]
             return self._placed(unit_batch(units, self.processor.vocabulary))
         speech = self.processor(audio=[one.audio for one in clips], names=[one.id for one in clips])
         placed = self._placed(speech)
@@ -151,8 +151,8 @@ def beam_search_of(
 class Intents:
     """Intents of commands, as in Fluent Speech Commands: the headline is accuracy, with the macro F1 beside it.
 
-    Chance guesses the classes of training equally often, whose expected F1 is taken as accuracy's; majority gives the
-    most frequent one.
+    Chance guesses the classes of training equally often, and is never right where little speech has not all that are
+    tested; its expected F1 is taken as accuracy's. Majority gives the most frequent one.
     """
 
     column: str = "intent"
@@ -182,7 +182,8 @@ class Intents:
         speakers = {utterance.id: utterance.speaker for utterance in utterances}
         scores, constant = _macro(keys, wanted, predictions), _macro(keys, wanted, [majority] * len(keys))
         right = [first == second for first, second in zip(wanted, predictions, strict=True)]
-        chance = 1 / len(set(training_answers))
+        guessed = set(training_answers)
+        chance = float(np.mean([answer in guessed for answer in wanted])) / len(guessed)
 
         def row(suffix: str, metric: str, interval: Interval, of_majority: float, note: str = "") -> Measurement:
             known = {speaker for speaker in speakers.values() if speaker is not None}

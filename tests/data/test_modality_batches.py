@@ -16,6 +16,7 @@ from speechzoo.data.modality_batches import (
     ModalityItem,
     modality_probabilities,
     read_as,
+    text_units,
 )
 
 CONFIG = SpeechLMConfig(**{**TINY, "unit_vocab_size": len(PHONES), "text_vocab_size": 33})
@@ -84,11 +85,25 @@ def test_items_have_the_lengths_of_the_models_frames():
     for item in heard:
         mask = reader(audio=item.recording.audio)["attention_mask"]
         assert item.length == (int(mask.sum()) - CONFIG.frame_kernel) // CONFIG.inputs_to_logits_ratio + 1
-    assert [list(item.units) for item in read] == [reader.unit_ids(one.text, 5) for one in clips]
+    assert [item.length for item in read] == [len(item.units) for item in read]
     with pytest.raises(ValueError, match=r"clip 'clip-0' has no audio"):
         read_as(recordings(1, audio=False), "speech", reader)
     with pytest.raises(ValueError, match=r"read as speech has \d+ frames and a batch takes 10"):
         read_as(clips, "speech", reader, most=10)
+
+
+def test_clips_that_say_the_same_are_read_each_in_its_own_time():
+    """As the recordings of a sentence differ; the clip and the seed decide, whatever else is read."""
+    reader = processor(CONFIG)
+    clips = [LabeledRecording(f"clip-{number}", "heat off lit", "off") for number in range(12)]
+    read = read_as(clips, "text", reader, seed=5)
+    assert len({item.units for item in read}) > 10
+    assert [item.units for item in read_as(clips[7:], "text", reader, seed=5)] == [item.units for item in read[7:]]
+    assert [text_units(one, reader, 5) for one in clips] == [item.units for item in read]
+    assert text_units(clips[0], reader, 6) != text_units(clips[0], reader, 5)
+    symbols = [reader.vocabulary.symbol(unit) for unit in read[0].units]
+    said = [name for name, after in zip(symbols, [*symbols[1:], ""], strict=True) if name not in ("SIL", after)]
+    assert said == ["HH", "IY", "T", "AO", "F", "L", "IY", "T"]
 
 
 def test_batches_hold_what_the_processor_makes():
@@ -98,10 +113,11 @@ def test_batches_hold_what_the_processor_makes():
     expected = reader(audio=[one.audio for one in clips])
     assert set(speech) == {"input_values", "attention_mask", "labels"}
     torch.testing.assert_close(speech["input_values"], expected["input_values"])
-    expected = reader(text=[one.text for one in clips])
     assert set(text) == {"input_ids", "unit_attention_mask", "labels"}
-    for name in expected:
-        torch.testing.assert_close(text[name], expected[name])
+    for row, mask, one in zip(text["input_ids"], text["unit_attention_mask"], clips, strict=True):
+        units = text_units(one, reader)
+        assert tuple(row[: len(units)].tolist()) == units and set(row[len(units) :].tolist()) <= {1}
+        assert mask.tolist() == [number < len(units) for number in range(len(row))]
     assert speech["labels"].tolist() == text["labels"].tolist() == [1, 0, 1]
     letters = ModalityCollator(reader)(read_as(clips, "text", reader))["labels"]
     torch.testing.assert_close(letters, reader(labels=[one.answer for one in clips])["labels"])

@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 from transformers import AutoModelForPreTraining
 
 from speechzoo.data.labeled_recordings import as_labeled
+from speechzoo.data.modality_batches import read_as
 from speechzoo.evaluation.joint_understanding import (
     TASKS,
     Listener,
@@ -86,7 +87,7 @@ def test_letters_are_decoded_with_and_without_words(source):
     model, processor = load_for_letters(str(source), answers, marks=[*MARKS.values(), END])
     letters = Listener(model, processor, batch_size=3).letters(CLIPS, "speech")
     texts = Listener(model, processor, batch_size=1).letters(CLIPS, "text")
-    assert [len(row) for row in texts] == [len(processor.unit_ids(one.text)) for one in CLIPS]
+    assert [len(row) for row in texts] == [item.length for item in read_as(CLIPS, "text", processor)]
     assert len(letters[0]) < len(letters[-1])
     search = beam_search_of(processor, answers, order=3, beam=20)
     spelled = np.full((2 * len(processor.letter_ids(answers[0])), len(processor.tokenizer)), -9.0)
@@ -111,6 +112,14 @@ def test_intents_are_scored_beside_chance_and_majority():
     assert macro.name == "intents: hard units, macro F1"
     assert macro.value == pytest.approx(f1_score(wanted, given, average="macro"))
     assert macro.majority == pytest.approx(f1_score(wanted, ["on"] * 8, average="macro", zero_division=0))
+
+
+def test_chance_is_wrong_where_training_has_not_all_classes():
+    """Little speech has some of them: who guesses among these misses all others."""
+    [first, _] = TASKS["intents"].measure("intents", as_labeled(recordings(8)), ["on"] * 8, "speech", ["off", "up"])
+    draws = np.random.default_rng(0).choice(["off", "up"], size=(4000, 8))
+    expected = np.mean(draws == [one.answer for one in recordings(8)])
+    assert first.chance == pytest.approx(expected, abs=0.01) and first.chance == 0.25
 
 
 def test_validation_is_scored_by_macro_f1():
