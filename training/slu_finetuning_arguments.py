@@ -36,7 +36,7 @@ class SLUTaskArguments:
         "random", "how it is chosen: by lot, or classes and speakers as equal as they go; our reading"
     )
     temperature: float = option(5.0, "batches are drawn by a modality's share of the clips to the power of 1 over it")
-    text_seed: int = option(0, "of the silences and durations of texts, which are drawn once")
+    text_seed: int = option(0, "of the silences and durations of texts, drawn once for each clip")
 
 
 @dataclass

@@ -6,6 +6,7 @@ import torch
 from joint_slu_cases import recordings, save_pretrained
 from transformers import AutoModel, AutoProcessor
 
+from speechzoo.data.modality_batches import text_units, unit_batch
 from speechzoo.evaluation.neuron_correlation import (
     correlate,
     measure_correlations,
@@ -60,7 +61,8 @@ def test_states_are_means_over_each_clip_alone(tmp_path):
     assert len(speech) == len(text) == model.config.unit_encoder_layers + 1
     for number, one in enumerate(clips):
         heard = model(**reader(audio=one.audio), output_hidden_states=True).hidden_states
-        read = model(**reader(text=one.text), output_hidden_states=True).hidden_states
+        units = unit_batch([text_units(one, reader)], reader.vocabulary)
+        read = model(**units, output_hidden_states=True).hidden_states
         for layer in range(1, len(speech)):
             above = model.config.num_hidden_layers + layer
             np.testing.assert_allclose(speech[layer][number], heard[above][0].mean(0), atol=1e-5)
