@@ -167,6 +167,8 @@ def _check_demonstrated(collator: SealCollator, prompt: str, says_class: str, al
         raise ValueError("psrt learns transcripts alone; leave `demonstrated` out")
     if says_class not in alignment.answers:
         raise ValueError(f"'{says_class}' is to say the classes of '{prompt}'; name it in `answers`")
+    if alignment.weights.get(prompt, 1.0) == 0:
+        raise ValueError(f"'{prompt}' has the weight 0; leave it out of `demonstrated`")
     if CONTEXT_MARK not in collator.processor.prompts.get(prompt, ""):
         raise ValueError(f"'{prompt}' is no prompt with {CONTEXT_MARK}, where demonstrations go; add one to `prompts`")
 

@@ -218,6 +218,7 @@ def test_the_teacher_reads_demonstrations_and_answers_behind_them(backbones, exa
     [
         ({"shown": "asr"}, {"answers": ["intent"]}, "name it in `answers`"),
         ({"asr": "intent"}, {"answers": ["intent"]}, "no prompt with {context}"),
+        ({"shown": "intent"}, {"answers": ["intent"], "weights": {"shown": 0.0}}, "has the weight 0"),
         ({"shown": "intent"}, {"objective": "psrt", "answers": ["intent"]}, "psrt learns transcripts alone"),
     ],
     ids=str,
