@@ -241,8 +241,15 @@ def report_run(run: FewShotRun, comparison: Comparison, **facts: Any) -> FewShot
 
 
 def _without_unanswered(comparison: Comparison, waiting: AbstractSet[str]) -> Comparison:
-    kinds = [kind for kind in ("topline", "cascade", "baseline") if getattr(comparison, kind) in waiting]
-    return replace(comparison, **dict.fromkeys(kinds))
+    def answered(system: str | None) -> str | None:
+        return None if system in waiting else system
+
+    return replace(
+        comparison,
+        topline=answered(comparison.topline),
+        cascade=answered(comparison.cascade),
+        baseline=answered(comparison.baseline),
+    )
 
 
 def describe_material(task: FewShotTask, material: FewShotMaterial) -> list[Corpus]:
