@@ -218,8 +218,13 @@ def _device() -> torch.device:
 
 
 def _load_composite(source: str, revision: str | None, dtype: str) -> tuple[Any, Any]:
-    with quiet_loading():
-        model = AutoModelForMultimodalLM.from_pretrained(source, revision=revision, dtype=getattr(torch, dtype))
+    try:
+        with quiet_loading():
+            model = AutoModelForMultimodalLM.from_pretrained(source, revision=revision, dtype=getattr(torch, dtype))
+    except OSError as error:
+        raise ValueError(
+            f"'{source}' is no folder here, and the Hub does not give it; train it first, or name another model"
+        ) from error
     return model.eval().to(_device()), AutoProcessor.from_pretrained(source, revision=revision)
 
 

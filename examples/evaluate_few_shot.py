@@ -1,6 +1,7 @@
 """Few-shot spoken language understanding: speech-text models beside a cascade and gold text, on the same prompts.
 
-The tiny zoo, offline:
+The tiny zoo, offline, after its projector was trained:
+    python examples/train_seal.py
     python examples/evaluate_few_shot.py
 Your own models and corpora:
     python examples/evaluate_few_shot.py --config FILE.yaml

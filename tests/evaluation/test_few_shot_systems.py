@@ -131,3 +131,10 @@ def test_two_tasks_may_share_clips_and_no_two_clips_share_an_id():
     other = FewShotMaterial(few_shot_cases.CLASSES, (part,))
     with pytest.raises(ValueError, match=r"clip 'test000' of 'b' is another in another task"):
         clips_of({"a": material(), "b": other})
+
+
+def test_a_model_that_is_nowhere_is_told(tmp_path):
+    settings = SystemSettings("seal", str(tmp_path / "seal_tiny_zoo"))
+    system = make_system("seal", settings, {}, ("likelihood",))
+    with pytest.raises(ValueError, match=r"seal_tiny_zoo' is no folder here, .* train it first"):
+        system.load()
