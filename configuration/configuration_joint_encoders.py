@@ -95,7 +95,7 @@ class JointEncoderConfig(PreTrainedConfig):
     label_rate (`float`): frame labels a second.
     pretraining_mask_prob, pretraining_mask_length, pretraining_mask_min: spans that are masked.
     swap_prob, swap_length, swap_min: spans whose frames, where not masked, become the embedding of their label.
-    feature_grad_mult (`float`): factor on the gradient of the convolutions.
+    feature_grad_mult (`float`): factor on the gradient of the convolutions; 0 does not train them, which is faster.
     feature_penalty_weight, text_ctc_weight, masked_unit_weight (`float`): of the terms of the loss.
     heard_weight (`float`, defaults to 0.0): of predicting frames that are neither masked nor swapped; 0 in the
         originals, above it for models that train shortly.

@@ -13,7 +13,7 @@ from .corpora import load_corpus
 from .few_shot import nested_subsets
 from .labeled_utterances import Answer, LabeledUtterance
 
-__all__ = ["LabeledRecording", "SpeechChoice", "as_labeled", "labeled_recordings", "speech_of_minutes"]
+__all__ = ["LabeledRecording", "SpeechChoice", "as_labeled", "labeled_recordings", "speech_of_minutes", "spoken_by"]
 
 SpeechChoice = Literal["random", "balanced"]
 
@@ -75,6 +75,24 @@ def labeled_recordings(
 def as_labeled(recordings: Sequence[LabeledRecording]) -> list[LabeledUtterance]:
     """The same without sound, as what scores answers and refuses leaks takes them."""
     return [LabeledUtterance(one.id, [], one.text, one.answer, one.speaker) for one in recordings]
+
+
+def spoken_by(
+    recordings: Sequence[LabeledRecording], speakers: Sequence[str], *, left_out: bool = False
+) -> list[LabeledRecording]:
+    """The recordings of these speakers, or with `left_out` those of all others; all where no speaker is named.
+
+    Raises `ValueError` for a recording without a speaker, and without `left_out` for a name that no recording has.
+    """
+    if not speakers:
+        return list(recordings)
+    known = {one.speaker for one in recordings}
+    if None in known:
+        nameless = next(one.id for one in recordings if one.speaker is None)
+        raise ValueError(f"clip '{nameless}' has no speaker; speakers cannot be held apart here")
+    if not left_out and (unknown := sorted(set(speakers) - known)):
+        raise ValueError(f"no clip is of speaker '{unknown[0]}'; there are {', '.join(sorted(filter(None, known)))}")
+    return [one for one in recordings if (one.speaker in speakers) != left_out]
 
 
 def speech_of_minutes(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -26,6 +27,7 @@ from ..data.labeled_recordings import LabeledRecording
 from ..processing.processing_speechlm import SpeechLMProcessor
 from .joint_understanding import Listener, Route
 from .report import Measurement
+from .sweep_report import student_interval
 
 __all__ = ["LayerCorrelation", "correlate", "measure_correlations", "plot_correlations", "pooled_states"]
 
@@ -127,41 +129,55 @@ def _mean(states: Tensor, mask: Tensor) -> Floats:
 
 
 def measure_correlations(
-    name: str, layers: Sequence[LayerCorrelation], utterances: int, **facts: Any
+    name: str, runs: Sequence[Sequence[LayerCorrelation]], utterances: int, **facts: Any
 ) -> list[Measurement]:
-    """Rows "`name`: layer 0", which goes into the shared layers, and on; chance is that of shuffled pairs."""
+    """Rows "`name`: layer 0", which goes into the shared layers, and on; chance is that of shuffled pairs.
+
+    Args:
+        runs: the layers of a model of each seed; values are means, with Student's intervals over seeds.
+    """
     rows = []
-    for number, layer in enumerate(layers):
-        given = {"items": utterances, "note": "chance: shuffled pairs", **facts}
-        where = f"{name}: layer {number}"
-        rows += [
-            Measurement(where, "neuron_correlation", layer.signed, chance=layer.shuffled_signed, **given),
-            Measurement(where, "absolute_neuron_correlation", layer.absolute, chance=layer.shuffled_absolute, **given),
-        ]
+    for number, layer in enumerate(zip(*runs, strict=True)):
+        for kind, metric in (("signed", "neuron_correlation"), ("absolute", "absolute_neuron_correlation")):
+            interval = student_interval([getattr(one, kind) for one in layer])
+            chance = float(np.mean([getattr(one, f"shuffled_{kind}") for one in layer]))
+            given = {"items": utterances, "chance": chance, "resampled": "seeds" if len(runs) > 1 else None}
+            given |= {"note": "chance: shuffled pairs", **facts}
+            rows.append(Measurement.of(f"{name}: layer {number}", metric, interval, **given))
     return rows
 
 
-def plot_correlations(path: str | Path, models: Mapping[str, Sequence[LayerCorrelation]], title: str = "") -> None:
+def plot_correlations(
+    path: str | Path, models: Mapping[str, Sequence[Sequence[LayerCorrelation]]], title: str = ""
+) -> None:
     """Draws a line over layers for each model, signed at the left and absolute at the right; saves a PNG.
 
-    Shuffled pairs are dotted. Raises `ValueError` without a model.
+    Lines are means over a model's seeds, in a band from the lowest to the highest; shuffled pairs are dotted. Raises
+    `ValueError` without a model.
     """
     if not models:
         raise ValueError("there is no model to draw")
     figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for panel, kind in zip(figure.subplots(1, 2), ("signed", "absolute"), strict=True):
-        for number, (name, layers) in enumerate(models.items()):
-            depth, color = range(len(layers)), f"C{number}"
-            panel.plot(depth, [getattr(layer, kind) for layer in layers], "o-", color=color, label=name)
-            control = [getattr(layer, f"shuffled_{kind}") for layer in layers]
-            panel.plot(depth, control, ":", color=color, label=f"{name}, shuffled pairs")
+        for number, (name, runs) in enumerate(models.items()):
+            _draw_model(panel, name, kind, runs, f"C{number}")
         panel.set_xlabel("shared layer (0: what goes in)")
         panel.set_ylabel(f"{kind} correlation, mean over neurons")
-        panel.set_xticks(range(max(map(len, models.values()))))
+        panel.set_xticks(range(max(len(runs[0]) for runs in models.values())))
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False)
+    lines, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
     figure.suptitle(title)
     # No version of matplotlib in the file: the same figures give the same bytes.
     figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _draw_model(panel: Axes, name: str, kind: str, runs: Sequence[Sequence[LayerCorrelation]], color: str) -> None:
+    values = np.array([[getattr(layer, kind) for layer in run] for run in runs])  # [seeds, layers]
+    control = np.array([[getattr(layer, f"shuffled_{kind}") for layer in run] for run in runs])
+    depth = range(values.shape[1])
+    panel.plot(depth, values.mean(0), "o-", color=color, label=name)
+    panel.fill_between(depth, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
+    panel.plot(depth, control.mean(0), ":", color=color)

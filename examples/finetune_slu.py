@@ -13,6 +13,7 @@ and one plot a task, are sweeps: examples/configs/sweeps/slu_intents.yaml, slu_s
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from accelerate import PartialState
 from transformers import AutoModelForPreTraining, AutoProcessor, set_seed
 
 from speechzoo import SpeechLMProcessor
-from speechzoo.data.labeled_recordings import LabeledRecording, as_labeled, labeled_recordings
+from speechzoo.data.labeled_recordings import LabeledRecording, as_labeled, labeled_recordings, spoken_by
 from speechzoo.data.modality_batches import ModalityCollator, read_as
 from speechzoo.data.slue import SENTIMENTS
 from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
@@ -87,10 +88,14 @@ def main() -> None:
     task, modalities = TASKS[asked.task], TRAINED_ON[asked.train_on]
 
     with watch("corpora"):
-        speech = read(task, data.speech_data) if "speech" in modalities else []
-        texts = read(task, data.text_data, audio=False) if "text" in modalities else []
-        validation = read(task, data.validation_data, "speech" in modalities, data.test_clips)
-        tests = {name: read(task, [corpus], clips=data.test_clips) for name, corpus in data.test_data.items()}
+        others = partial(spoken_by, speakers=data.left_out_speakers, left_out=True)
+        speech = others(read(task, data.speech_data)) if "speech" in modalities else []
+        texts = others(read(task, data.text_data, audio=False)) if "text" in modalities else []
+        validation = others(read(task, data.validation_data, "speech" in modalities, data.test_clips))
+        tests = {
+            name: spoken_by(read(task, [corpus], clips=data.test_clips), data.left_out_speakers)
+            for name, corpus in data.test_data.items()
+        }
         learned = list({one.id: one for one in [*texts, *speech]}.values())
         refuse_shared_labeled(
             as_labeled(learned),

@@ -3,16 +3,20 @@
     python examples/neuron_correlation.py --data synthetic:fluent_speech_commands@test \
         --models '{"pre-trained": "output/speechlm_tiny_zoo", "fine-tuned": "output/slu_intents"}'
 
-The plot lies beside the report. Shuffled pairs are the control.
+The plot lies beside the report. Shuffled pairs are the control. Models of several seeds make one line:
+
+    python examples/neuron_correlation.py --data synthetic:fluent_speech_commands@test --seeds 0 1 2 \
+        --models '{"pre-trained": "output/speechlm_tiny_zoo/seed{seed}"}'
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import PartialState
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from speechzoo.data.labeled_recordings import labeled_recordings
+from speechzoo.data.labeled_recordings import LabeledRecording, labeled_recordings
 from speechzoo.data.labeled_utterances import Answer
 from speechzoo.evaluation.adapter_report import Stopwatch
 from speechzoo.evaluation.neuron_correlation import (
@@ -32,11 +36,16 @@ from speechzoo.training.command_line import as_command, parse_arguments, plain_s
 class CorrelationArguments:
     """Models and utterances."""
 
-    models: dict[str, str] = field(metadata={"help": "name -> SpeechLM or SpeechUT, with any head: folder or Hub id"})
+    models: dict[str, str] = field(
+        metadata={
+            "help": "name -> SpeechLM or SpeechUT, with any head: folder or Hub id; {seed} becomes each of seeds"
+        }
+    )
     data: str = field(metadata={"help": "corpus of recordings with texts; source@split picks a split"})
     clips: int | None = field(default=None, metadata={"help": "so many of them, the first"})
     column: str = field(default="text", metadata={"help": "column of the texts"})
     batch_size: int = field(default=16, metadata={"help": "clips in a batch"})
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "of the models"})
     seed: int = field(default=0, metadata={"help": "of shuffles, and of silences and durations of texts"})
     title: str = field(default="Correlation of speech and text", metadata={"help": "headline"})
     results_file: Path = field(
@@ -53,26 +62,24 @@ def main() -> None:
         return {clip: Answer("", text) for clip, text in zip(rows["id"], rows[asked.column], strict=True)}
 
     clips = labeled_recordings(asked.data, asked.column, answers, clips=asked.clips)
-    found: dict[str, list[LayerCorrelation]] = {}
+    found: dict[str, list[list[LayerCorrelation]]] = {}
     measurements: list[Measurement] = []
     for name, source in asked.models.items():
+        folders = list(dict.fromkeys(source.replace("{seed}", str(seed)) for seed in asked.seeds))
         with watch(name):
-            model = AutoModel.from_pretrained(source).to(PartialState().device)
-            processor = AutoProcessor.from_pretrained(source)
-            states = pooled_states(model, processor, clips, asked.batch_size, asked.seed)
-            found[name] = [correlate(*layer, seed=asked.seed) for layer in zip(*states, strict=True)]
-        measurements += measure_correlations(name, found[name], len(clips), dataset=asked.data, split="test")
+            found[name] = [layers(folder, clips, asked) for folder in folders]
+        measurements += measure_correlations(name, found[name], len(clips), dataset=asked.data, split="final test")
     report = Report(
         title=asked.title,
-        system=model.config.model_type,
+        system=AutoConfig.from_pretrained(folders[0]).model_type,
         command=as_command(),
-        seeds={"shuffles": asked.seed},
+        seeds={"shuffles": asked.seed, **{f"model {number}": seed for number, seed in enumerate(asked.seeds)}},
         environment=environment(),
         measurements=measurements,
         wall_seconds=watch.seconds,
         corpora=[Corpus(asked.data, "final test", len(clips))],
         backbones=[
-            Backbone(name, source, frozen=True, on_hub=not Path(source).is_dir())
+            Backbone(name, source, frozen=True, on_hub=not Path(source.partition("{seed}")[0]).is_dir())
             for name, source in asked.models.items()
         ],
         settings=plain_settings(asked),
@@ -81,6 +88,13 @@ def main() -> None:
     write_report(asked.results_file, report)
     plot_correlations(asked.results_file.with_suffix(".png"), found, asked.title)
     print(measurement_table(measurements))
+
+
+def layers(folder: str, clips: Sequence[LabeledRecording], asked: CorrelationArguments) -> list[LayerCorrelation]:
+    """What goes into a model's shared layers, and each of them."""
+    model = AutoModel.from_pretrained(folder).to(PartialState().device)
+    states = pooled_states(model, AutoProcessor.from_pretrained(folder), clips, asked.batch_size, asked.seed)
+    return [correlate(*layer, seed=asked.seed) for layer in zip(*states, strict=True)]
 
 
 if __name__ == "__main__":

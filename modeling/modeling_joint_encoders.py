@@ -227,8 +227,9 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
 
     def _features(self, samples: Tensor, attention_mask: Tensor | None) -> Tensor:
         lengths = None if attention_mask is None or self.config.original_padding else attention_mask.sum(-1)
-        features = self.feature_extractor(samples, lengths)
         scale = self.config.feature_grad_mult
+        with torch.set_grad_enabled(torch.is_grad_enabled() and scale > 0):
+            features = self.feature_extractor(samples, lengths)
         if scale != 1 and features.requires_grad:
             features.register_hook(lambda gradient: gradient * scale)
         return features

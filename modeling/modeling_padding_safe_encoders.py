@@ -20,21 +20,24 @@ _KEEPS_POSITIONS = (Wav2Vec2BertRotaryPositionalEmbedding, Wav2Vec2ConformerRota
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """Group norm with one channel a group whose statistics come from valid frames only. Parameter names are kept."""
+    """Group norm with one channel a group whose statistics come from valid frames only. Parameter names are kept.
+
+    Clip by clip through torch's own kernel, many times faster than statistics under a mask; padding becomes 0.
+    """
 
     valid: Tensor | None = None  # [C] valid frames of the batch at hand
 
     def forward(self, hidden_states: Tensor) -> Tensor:  # [C, D, F]
         if self.valid is None:
             return super().forward(hidden_states)
-        count = self.valid.to(hidden_states.device)
-        mask = frame_mask(count, hidden_states.shape[-1])[:, None].float()  # [C, 1, F]
-        values, count = hidden_states.float(), count[:, None, None].float()
-        mean = (values * mask).sum(-1, keepdim=True) / count
-        centered = (values - mean) * mask
-        variance = centered.square().sum(-1, keepdim=True) / count
-        scale = torch.rsqrt(variance + self.eps) * self.weight[:, None]
-        return torch.addcmul(self.bias[:, None] * mask, centered, scale).to(hidden_states.dtype)
+        counts = self.valid.clamp(min=1).tolist()
+        clips = [self._normalized(clip[:, :count]) for clip, count in zip(hidden_states, counts, strict=True)]
+        size = hidden_states.shape[-1]
+        return torch.stack([nn.functional.pad(clip, (0, size - clip.shape[-1])) for clip in clips])
+
+    def _normalized(self, clip: Tensor) -> Tensor:  # [D, n]
+        # Not `super().forward`, which refuses a clip of one frame.
+        return torch.group_norm(clip[None], self.num_groups, self.weight, self.bias, self.eps)[0].to(clip.dtype)
 
 
 def frame_mask(lengths: Tensor, size: int) -> Tensor:

@@ -13,6 +13,7 @@ from joint_encoder_cases import TINY
 from transformers import AutoModelForCTC, AutoModelForSequenceClassification, AutoProcessor
 
 from speechzoo import SpeechLMConfig, SpeechLMForPreTraining, SpeechLMProcessor
+from speechzoo.data.corpora import load_corpus
 from speechzoo.evaluation.sweep_cells import SweepArguments
 from speechzoo.processing.processing_speechlm import letter_tokenizer
 from speechzoo.processing.unit_vocabulary import UnitVocabulary
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "finetune_slu.py"
 CONFIGS = ROOT / "examples" / "configs"
 CONFIGURATIONS = sorted([*CONFIGS.glob("slu_*.yaml"), *CONFIGS.glob("slue_speechlm_*.yaml")])
-SWEEPS = sorted((CONFIGS / "sweeps").glob("slu_*.yaml"))
+SWEEPS = [CONFIGS / "sweeps" / f"slu_{task}.yaml" for task in ("intents", "sentiment", "entities")]
 GROUPS = (
     JointStartArguments,
     SLUTaskArguments,
@@ -160,6 +161,7 @@ def test_sweeps_vary_depth_and_training_data(path, monkeypatch):
         depths.add(start.freeze_layers)
         amounts.add((task.train_on, task.speech_minutes))
     assert depths == {-1, 0, 1, 2, 3} and update.max_steps == sweep.budget["max_steps"]
+    assert (10 * update.warmup_steps, 10 * update.hold_steps) == (update.max_steps, 4 * update.max_steps)
     assert {("text", None), ("speech", None)} <= amounts
     assert len({minutes for kind, minutes in amounts if kind == "both"}) == 5
     ways = [route + decoding_name for route in ROUTES for decoding_name in ("", ", n-gram")[: 1 + bool(decoding.beam)]]
@@ -167,3 +169,25 @@ def test_sweeps_vary_depth_and_training_data(path, monkeypatch):
     assert {shown.name.removesuffix(", labels").removesuffix(", accuracy") for shown in sweep.measurements} == {
         f"{task.task}: {way}" for way in ways
     }
+
+
+def test_every_speaker_of_the_human_digits_is_left_out_in_turn(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    [sweep] = parse_arguments("", SweepArguments, argv=["--config", str(CONFIGS / "sweeps" / "slu_digits.yaml")])
+    left_out = []
+    for cell in (cell for cell in sweep.cells if cell.seed == 0 and cell.labels["trained_on"] == "text"):
+        _, _, data, update, _, _ = parse_arguments("", *GROUPS, argv=sweep.words(cell)[1:])
+        left_out.append(data.left_out_speakers)
+    assert left_out == [["george"], ["jackson"], ["theo"], ["yweweler"]] and update.max_steps == 200
+
+
+@pytest.mark.slow
+def test_speakers_who_are_left_out_are_tested_alone(run, tiny_corpora):
+    corpus = f"fluent_speech_commands:{tiny_corpora('fluent_speech_commands')}"
+    speakers = sorted(set(load_corpus(corpus, "train")["speaker"]))
+    asked = {"test_data": {"intents": f"{corpus}@train"}, "validation_data": [], "left_out_speakers": speakers[:1]}
+    report, said = run("intents", "fluent_speech_commands", "both", data=asked)
+    assert report, said[-3000:]
+    corpora = {row["role"]: row for row in report["corpora"]}
+    assert corpora["final test"]["speakers"] == 1
+    assert corpora["training, speech"]["speakers"] <= len(speakers) - 1 == corpora["training, text"]["speakers"]

@@ -54,6 +54,9 @@ class SLUDataArguments:
         {"intents": "synthetic:fluent_speech_commands@test"},
         "name of results rows -> corpus that is tested at the end",
     )
+    left_out_speakers: list[str] = option(
+        [], "speakers who are tested, alone, and not trained on: for corpora without a split by speakers"
+    )
     test_clips: int | None = option(None, "validate and test on so many clips of each corpus, the first")
     data_license: str = option("", "license of the data, for the report")
 

@@ -6,7 +6,13 @@ from collections import Counter
 import pytest
 from joint_slu_cases import recordings
 
-from speechzoo.data.labeled_recordings import LabeledRecording, as_labeled, labeled_recordings, speech_of_minutes
+from speechzoo.data.labeled_recordings import (
+    LabeledRecording,
+    as_labeled,
+    labeled_recordings,
+    speech_of_minutes,
+    spoken_by,
+)
 from speechzoo.data.labeled_utterances import Answer
 
 
@@ -47,6 +53,20 @@ def test_speech_that_is_not_there_is_told():
         speech_of_minutes(many(), 20)
     with pytest.raises(ValueError, match=r"no clip fits"):
         speech_of_minutes(many(seconds=lambda _: 3), 0.01)
+
+
+def test_speakers_are_parted():
+    clips = recordings(8)  # of three speakers in turn
+    tested, others = spoken_by(clips, ["speaker-1"]), spoken_by(clips, ["speaker-1"], left_out=True)
+    assert {one.speaker for one in tested} == {"speaker-1"} and len(tested) == 3
+    assert {one.speaker for one in others} == {"speaker-0", "speaker-2"} and len(others) == 5
+    assert spoken_by(clips, []) == spoken_by(clips, [], left_out=True) == clips
+    # Synthesized voices are trained on beside people who are left out; a test of nobody is a slip.
+    assert len(spoken_by(clips, ["ann"], left_out=True)) == 8
+    with pytest.raises(ValueError, match=r"no clip is of speaker 'ann'; there are speaker-0, speaker-1, speaker-2"):
+        spoken_by(clips, ["ann"])
+    with pytest.raises(ValueError, match=r"clip 'x' has no speaker"):
+        spoken_by([LabeledRecording("x", "on", "on")], ["speaker-1"], left_out=True)
 
 
 def test_without_audio_no_recording_is_looked_for(tmp_path):

@@ -70,12 +70,19 @@ def test_states_are_means_over_each_clip_alone(tmp_path):
         np.testing.assert_allclose(text[0][number], read[0][0].mean(0), atol=1e-5)
 
 
-def test_rows_and_plot(tmp_path):
-    layers = [correlate(*pairs(seed=seed)) for seed in range(3)]
-    rows = measure_correlations("before", layers, 200)
+def test_rows_are_means_over_seeds_and_the_plot_is_drawn(tmp_path):
+    runs = [[correlate(*pairs(seed=seed + layer)) for layer in range(3)] for seed in (0, 10)]
+    rows = measure_correlations("before", runs, 200)
     assert [row.name for row in rows[::2]] == ["before: layer 0", "before: layer 1", "before: layer 2"]
-    assert rows[2].value == layers[1].signed and rows[2].chance == layers[1].shuffled_signed
-    plot_correlations(tmp_path / "a.png", {"before": layers, "after": layers[::-1]}, "title")
+    one, other = runs[0][1], runs[1][1]
+    assert rows[2].value == pytest.approx((one.signed + other.signed) / 2)
+    assert rows[2].chance == pytest.approx((one.shuffled_signed + other.shuffled_signed) / 2)
+    assert rows[3].value == pytest.approx((one.absolute + other.absolute) / 2)
+    # Student's interval of two: 12.7 standard errors to either side.
+    assert rows[2].high - rows[2].value == pytest.approx(12.706 * abs(one.signed - other.signed) / 2, rel=1e-3)
+    alone = measure_correlations("before", runs[:1], 200)[2]
+    assert alone.value == one.signed and alone.low is None
+    plot_correlations(tmp_path / "a.png", {"before": runs, "after": runs[:1]}, "title")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match=r"no model"):
         plot_correlations(tmp_path / "b.png", {})

@@ -236,6 +236,19 @@ def test_the_gradient_of_the_convolutions_is_scaled():
     torch.testing.assert_close(gradients[1][1], gradients[0][1])
 
 
+def test_convolutions_whose_gradient_is_scaled_to_nothing_are_not_trained_and_the_rest_is_as_before():
+    gradients = []
+    for scale in (1.0, 0.0):
+        model = random_model(SpeechLMModel, feature_grad_mult=scale)
+        model(ROWS[1][None]).last_hidden_state.square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    trained, kept = gradients
+    assert {name for name in trained if name not in kept} == {name for name in trained if "feature_extractor" in name}
+    assert kept
+    for name in kept:
+        torch.testing.assert_close(kept[name], trained[name])
+
+
 # ---- saving and loading --------------------------------------------------------------------------------------------
 
 
