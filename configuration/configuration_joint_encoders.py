@@ -97,8 +97,9 @@ class JointEncoderConfig(PreTrainedConfig):
     swap_prob, swap_length, swap_min: spans whose frames, where not masked, become the embedding of their label.
     feature_grad_mult (`float`): factor on the gradient of the convolutions; 0 does not train them, which is faster.
     feature_penalty_weight, text_ctc_weight, masked_unit_weight (`float`): of the terms of the loss.
-    heard_weight (`float`, defaults to 0.0): of predicting frames that are neither masked nor swapped; 0 in the
-        originals, above it for models that train shortly.
+    heard_weight (`float`, defaults to 0.0): of predicting frames that are not masked, those that are swapped among
+        them, so that the states of a unit and of its sound must end alike; 0 in the originals, above it for models
+        that train shortly.
     mask_text (`bool`): whether the units of a text are masked too.
 
     > What its answers mean

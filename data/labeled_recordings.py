@@ -82,16 +82,15 @@ def spoken_by(
 ) -> list[LabeledRecording]:
     """The recordings of these speakers, or with `left_out` those of all others; all where no speaker is named.
 
-    Raises `ValueError` for a recording without a speaker, and without `left_out` for a name that no recording has.
+    Raises `ValueError` for sound without a speaker, and without `left_out` for a name that no recording has.
     """
     if not speakers:
         return list(recordings)
-    known = {one.speaker for one in recordings}
-    if None in known:
-        nameless = next(one.id for one in recordings if one.speaker is None)
-        raise ValueError(f"clip '{nameless}' has no speaker; speakers cannot be held apart here")
+    if nameless := [one.id for one in recordings if one.speaker is None and one.audio is not None]:
+        raise ValueError(f"clip '{nameless[0]}' has no speaker; speakers cannot be held apart here")
+    known = {one.speaker for one in recordings if one.speaker is not None}
     if not left_out and (unknown := sorted(set(speakers) - known)):
-        raise ValueError(f"no clip is of speaker '{unknown[0]}'; there are {', '.join(sorted(filter(None, known)))}")
+        raise ValueError(f"no clip is of speaker '{unknown[0]}'; there are {', '.join(sorted(known))}")
     return [one for one in recordings if (one.speaker in speakers) != left_out]
 
 

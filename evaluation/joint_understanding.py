@@ -175,20 +175,24 @@ class Intents:
         training_answers: Sequence[str],
         **facts: Any,
     ) -> list[Measurement]:
-        """Rows called "`name`: `modality`". Intervals resample speakers where they are known, clips otherwise."""
+        """Rows called "`name`: `modality`". Intervals resample speakers where there are several, clips otherwise."""
         wanted = [utterance.answer for utterance in utterances]
         majority = Counter(training_answers).most_common(1)[0][0]
         keys = tuple(utterance.id for utterance in utterances)
-        speakers = {utterance.id: utterance.speaker for utterance in utterances}
+        known = {utterance.speaker for utterance in utterances} - {None}
+        speakers = {utterance.id: utterance.speaker if len(known) > 1 else None for utterance in utterances}
         scores, constant = _macro(keys, wanted, predictions), _macro(keys, wanted, [majority] * len(keys))
         right = [first == second for first, second in zip(wanted, predictions, strict=True)]
         guessed = set(training_answers)
         chance = float(np.mean([answer in guessed for answer in wanted])) / len(guessed)
 
         def row(suffix: str, metric: str, interval: Interval, of_majority: float, note: str = "") -> Measurement:
-            known = {speaker for speaker in speakers.values() if speaker is not None}
             shared = {"items": len(keys), "speakers": len(known) or None, "task": "audio-classification"}
-            compared = {"chance": chance, "majority": of_majority, "resampled": "speakers" if known else "items"}
+            compared = {
+                "chance": chance,
+                "majority": of_majority,
+                "resampled": "speakers" if len(known) > 1 else "items",
+            }
             title = f"{name}: {modality}{suffix}"
             return Measurement.of(title, metric, interval, note=note, **{**shared, **compared, **facts})
 

@@ -141,7 +141,7 @@ def measure_correlations(
         for kind, metric in (("signed", "neuron_correlation"), ("absolute", "absolute_neuron_correlation")):
             interval = student_interval([getattr(one, kind) for one in layer])
             chance = float(np.mean([getattr(one, f"shuffled_{kind}") for one in layer]))
-            given = {"items": utterances, "chance": chance, "resampled": "seeds" if len(runs) > 1 else None}
+            given = {"items": utterances, "chance": chance, "resampled": "seeds" if len(runs) > 1 else ""}
             given |= {"note": "chance: shuffled pairs", **facts}
             rows.append(Measurement.of(f"{name}: layer {number}", metric, interval, **given))
     return rows

@@ -194,7 +194,7 @@ def report_grid(sweep: SweepArguments, grid_name: str, command: str) -> SweepRep
         backbones=first.backbones,
         paper=first.paper,
         language=first.language,
-        limits=_differing_conditions(finished),
+        limits=[*first.limits, *_differing_conditions(finished)],
         axes=[SweepAxis(name, axis.title or name, axis.labels, axis.scale) for name, axis in grid.axes.items()],
         shown=columns,
         cells=[_cell_of(labels, runs, sweep.seed_flag) for labels, runs in combinations],

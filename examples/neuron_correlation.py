@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from speechzoo.data.labeled_recordings import LabeledRecording, labeled_recordings
 from speechzoo.data.labeled_utterances import Answer
-from speechzoo.evaluation.adapter_report import Stopwatch
+from speechzoo.evaluation.adapter_report import Stopwatch, describe_backbone
 from speechzoo.evaluation.neuron_correlation import (
     LayerCorrelation,
     correlate,
@@ -26,7 +26,7 @@ from speechzoo.evaluation.neuron_correlation import (
     plot_correlations,
     pooled_states,
 )
-from speechzoo.evaluation.report import Backbone, Corpus, Measurement, Report, environment, write_report
+from speechzoo.evaluation.report import Corpus, Measurement, Report, environment, write_report
 from speechzoo.hub_cards.result_tables import measurement_table
 from speechzoo.training.adapter_training import use_all_cores
 from speechzoo.training.command_line import as_command, parse_arguments, plain_settings
@@ -64,24 +64,24 @@ def main() -> None:
     clips = labeled_recordings(asked.data, asked.column, answers, clips=asked.clips)
     found: dict[str, list[list[LayerCorrelation]]] = {}
     measurements: list[Measurement] = []
-    for name, source in asked.models.items():
-        folders = list(dict.fromkeys(source.replace("{seed}", str(seed)) for seed in asked.seeds))
+    folders = {
+        name: list(dict.fromkeys(source.replace("{seed}", str(seed)) for seed in asked.seeds))
+        for name, source in asked.models.items()
+    }
+    for name, sources in folders.items():
         with watch(name):
-            found[name] = [layers(folder, clips, asked) for folder in folders]
+            found[name] = [layers(source, clips, asked) for source in sources]
         measurements += measure_correlations(name, found[name], len(clips), dataset=asked.data, split="final test")
     report = Report(
         title=asked.title,
-        system=AutoConfig.from_pretrained(folders[0]).model_type,
+        system=AutoConfig.from_pretrained(next(iter(folders.values()))[0]).model_type,
         command=as_command(),
         seeds={"shuffles": asked.seed, **{f"model {number}": seed for number, seed in enumerate(asked.seeds)}},
         environment=environment(),
         measurements=measurements,
         wall_seconds=watch.seconds,
         corpora=[Corpus(asked.data, "final test", len(clips))],
-        backbones=[
-            Backbone(name, source, frozen=True, on_hub=not Path(source.partition("{seed}")[0]).is_dir())
-            for name, source in asked.models.items()
-        ],
+        backbones=[describe_backbone(name, source) for name, sources in folders.items() for source in sources],
         settings=plain_settings(asked),
         paper="2212.01924",
     )

@@ -217,7 +217,7 @@ class JointEncoderForPreTraining(JointEncoderPreTrainedModel):
         targets = frame_labels.masked_fill(~valid, IGNORED)
         terms = self._prediction(output, targets, masked & valid)
         if self.config.heard_weight > 0:
-            heard = self._prediction(output, targets, valid & ~masked & ~swapped)
+            heard = self._prediction(output, targets, valid & ~masked)
             terms |= {f"heard_{name}": loss for name, loss in heard.items()}
         terms["feature_penalty"] = self._feature_penalty(output)
         terms |= {"masked_frames": (masked & valid).sum(), "swapped_frames": (swapped & valid).sum()}

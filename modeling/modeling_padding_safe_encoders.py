@@ -22,13 +22,14 @@ _KEEPS_POSITIONS = (Wav2Vec2BertRotaryPositionalEmbedding, Wav2Vec2ConformerRota
 class MaskedGroupNorm(nn.GroupNorm):
     """Group norm with one channel a group whose statistics come from valid frames only. Parameter names are kept.
 
-    Clip by clip through torch's own kernel, many times faster than statistics under a mask; padding becomes 0.
+    Clip by clip through torch's own kernel, which on a CPU is many times faster than statistics under a mask. Padding
+    becomes 0.
     """
 
     valid: Tensor | None = None  # [C] valid frames of the batch at hand
 
     def forward(self, hidden_states: Tensor) -> Tensor:  # [C, D, F]
-        if self.valid is None:
+        if self.valid is None or not len(hidden_states):
             return super().forward(hidden_states)
         counts = self.valid.clamp(min=1).tolist()
         clips = [self._normalized(clip[:, :count]) for clip, count in zip(hidden_states, counts, strict=True)]
@@ -36,8 +37,10 @@ class MaskedGroupNorm(nn.GroupNorm):
         return torch.stack([nn.functional.pad(clip, (0, size - clip.shape[-1])) for clip in clips])
 
     def _normalized(self, clip: Tensor) -> Tensor:  # [D, n]
-        # Not `super().forward`, which refuses a clip of one frame.
-        return torch.group_norm(clip[None], self.num_groups, self.weight, self.bias, self.eps)[0].to(clip.dtype)
+        # Not `super().forward`, which refuses a clip of one frame. The kernel refuses parameters narrower than a clip.
+        wide = torch.promote_types(clip.dtype, self.weight.dtype)
+        weight, bias = self.weight.to(wide), self.bias.to(wide)
+        return torch.group_norm(clip[None], self.num_groups, weight, bias, self.eps)[0].to(clip.dtype)
 
 
 def frame_mask(lengths: Tensor, size: int) -> Tensor:

@@ -160,6 +160,8 @@ def assemble_joint_encoder(
     model = AutoModelForPreTraining.from_config(config)
     if arguments.start:
         start_from(model, arguments.start, arguments.start_revision)
+    if config.feature_grad_mult == 0:
+        model.base_model.feature_extractor.requires_grad_(False)
     return model, processor
 
 

@@ -66,7 +66,9 @@ def test_speakers_are_parted():
     with pytest.raises(ValueError, match=r"no clip is of speaker 'ann'; there are speaker-0, speaker-1, speaker-2"):
         spoken_by(clips, ["ann"])
     with pytest.raises(ValueError, match=r"clip 'x' has no speaker"):
-        spoken_by([LabeledRecording("x", "on", "on")], ["speaker-1"], left_out=True)
+        spoken_by([LabeledRecording("x", "on", "on", audio=[0.0])], ["speaker-1"], left_out=True)
+    sentence = LabeledRecording("x", "on", "on")  # of nobody: it may be read
+    assert spoken_by([sentence], ["speaker-1"], left_out=True) == [sentence]
 
 
 def test_without_audio_no_recording_is_looked_for(tmp_path):

@@ -126,8 +126,9 @@ def test_costs_and_commands_of_every_run_are_kept(sweep):
 
 def test_runs_under_different_conditions_are_told(sweep):
     assert report_grid(sweep, "depth", "").limits == []
-    finish(sweep, sweep.cells[0], 0.5, code="def")
-    assert report_grid(sweep, "depth", "").limits == ["The runs used 2 different versions of this package's code."]
+    finish(sweep, sweep.cells[0], 0.5, code="def", limits=["Four people."])
+    told = ["Four people.", "The runs used 2 different versions of this package's code."]
+    assert report_grid(sweep, "depth", "").limits == told
 
 
 def test_no_report_of_nothing(tmp_path):

@@ -145,6 +145,30 @@ def test_masked_group_norm_is_group_norm_of_what_is_valid():
         assert not result[row, :, length:].any()
 
 
+def test_masked_group_norm_has_the_gradients_of_what_is_valid_and_takes_clips_of_a_frame_or_none():
+    torch.manual_seed(0)
+    norm, masked = nn.GroupNorm(6, 6), MaskedGroupNorm(6, 6)
+    masked.valid = torch.tensor([9, 4, 1, 0])
+    values, weights = torch.randn(4, 6, 9), torch.randn(4, 6, 9)
+    first, second = values.clone().requires_grad_(), values.clone().requires_grad_()
+    (masked(first) * weights).sum().backward()
+    (norm(second[:1]) * weights[:1]).sum().backward()
+    (norm(second[1:2, :, :4]) * weights[1:2, :, :4]).sum().backward()
+    torch.testing.assert_close(first.grad[:2], second.grad[:2], rtol=1e-5, atol=1e-6)
+    assert not first.grad[1, :, 4:].any() and torch.isfinite(masked(values)).all()
+
+
+@pytest.mark.parametrize(("dtype", "parameters"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_masked_group_norm_takes_parameters_of_another_precision(dtype, parameters):
+    masked = MaskedGroupNorm(6, 6).to(getattr(torch, parameters))
+    masked.valid = torch.tensor([9, 4])
+    values = torch.randn(2, 6, 9)
+    result = masked(values.to(getattr(torch, dtype)))
+    assert result.dtype == getattr(torch, dtype)
+    expected = nn.functional.group_norm(values[1:, :, :4], 6)[0]
+    torch.testing.assert_close(result[1, :, :4].float(), expected, rtol=0, atol=0.05 if dtype == "bfloat16" else 1e-5)
+
+
 def test_state_dict_names_do_not_change(backbones):
     encoder = stock(backbones, "hubert")
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}

@@ -1,5 +1,6 @@
 """Pre-training of joint encoders: what is read and refused, what reaches the model, the start, and what is learned."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from speechzoo.data.joint_pretraining_rows import (
     PretrainingStream,
     validation_batches,
 )
+from speechzoo.evaluation.adapter_report import count_parameters
 from speechzoo.evaluation.joint_pretraining_quality import JointEncoderTest, LetterReader
 from speechzoo.evaluation.reload_check import outputs
 from speechzoo.modeling.modeling_joint_pretraining import labels_of_frames
@@ -261,7 +263,7 @@ def test_heard_frames_count_where_they_have_a_weight(spoken):
     output = model(**batch, **draws)
     truth = output.frame_labels
     heard = (truth >= 0) & ~draws["mask_time_indices"]
-    heard[:, 6:14] = False
+    assert heard[:, 9:14].any()  # which are swapped
     logits = {
         "heard_speech_unit_loss": model.unit_predictor.speech_logits(output.speech_hidden_state[heard]),
         "heard_unit_loss": model.unit_predictor.unit_logits(output.last_hidden_state[heard]),
@@ -278,6 +280,18 @@ def test_shape_has_no_field_that_is_decided_elsewhere():
         joint_config(tiny_encoder(shape={"swap_prob": 0.1}))
     with pytest.raises(ValueError, match=r"there is no preset 'huge'"):
         joint_config(JointEncoderArguments(preset="huge"))
+
+
+def test_convolutions_that_are_not_trained_are_not_counted_as_trained(spoken):
+    encoder, _, labels, _ = spoken
+    counts = []
+    for scale in (1.0, 0.0):
+        asked = replace(encoder, shape={**encoder.shape, "feature_grad_mult": scale})
+        model, _ = assemble_joint_encoder(asked, labels, seed=0)
+        counts.append(count_parameters(model))
+    convolutions = sum(tensor.numel() for tensor in model.base_model.feature_extractor.parameters())
+    assert counts[0].trainable - counts[1].trainable == convolutions > 0
+    assert counts[0].total == counts[1].total
 
 
 def test_a_start_gives_its_speech_encoder_exactly(spoken, tmp_path):
