@@ -1,7 +1,6 @@
 """Pre-train SpeechLM or SpeechUT from the waveform, with unpaired speech and text, and test what they hear and read.
 
-The tiny zoo, offline: its speech encoder once, then any pre-training that starts from it:
-    python examples/pretrain_speechlm.py --config examples/configs/speechlm_speech_encoder.yaml
+The tiny zoo, offline, from the speech encoder that lies in examples/tiny_zoo (speechlm_speech_encoder.yaml makes it):
     python examples/pretrain_speechlm.py
     python examples/pretrain_speechlm.py --swap 0 --output_dir output/speechlm_without_swapping
 Your own recordings:

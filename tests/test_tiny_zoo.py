@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForCTC, AutoProcessor, AutoTokenizer
+import yaml
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForCTC,
+    AutoModelForPreTraining,
+    AutoProcessor,
+    AutoTokenizer,
+)
 
 from speechzoo.data.command_grammar import commands_seen
 from speechzoo.data.synthetic_corpus import RECIPES
@@ -24,11 +32,15 @@ from speechzoo.evaluation.tiny_zoo_evaluation import (
 from speechzoo.hub_cards.model_card import render_model_card
 from speechzoo.hub_cards.saved_model import read_saved_model
 from speechzoo.hub_cards.tiny_zoo_card import render_tiny_zoo_card
+from speechzoo.training.joint_pretraining import joint_config, start_from
+from speechzoo.training.joint_pretraining_arguments import JointEncoderArguments
 
-TINY_ZOO = Path(__file__).parents[1] / "examples" / "tiny_zoo"
+ROOT = Path(__file__).parents[1]
+TINY_ZOO = ROOT / "examples" / "tiny_zoo"
 ENCODER, LANGUAGE_MODEL = TINY_ZOO / "speech_encoder", TINY_ZOO / "language_model"
 IN_CONTEXT = TINY_ZOO / "in_context_language_model"
 FOLDERS = (ENCODER, LANGUAGE_MODEL, IN_CONTEXT)
+UNITS, JOINT_START = TINY_ZOO / "speech_units", TINY_ZOO / "joint_speech_encoder"
 MEGABYTE = 1_000_000
 # What the language model must do at least: shares of exactly right answers, of 40 texts of a task.
 AT_LEAST = {
@@ -64,11 +76,11 @@ def folder_size(folder):
 
 
 def test_the_checkpoints_are_small_enough_to_ship():
-    sizes = [folder_size(folder) for folder in FOLDERS]
-    assert max(sizes) <= 8 * MEGABYTE and sum(sizes) <= 16 * MEGABYTE
+    sizes = [folder_size(folder) for folder in (*FOLDERS, UNITS, JOINT_START)]
+    assert max(sizes) <= 8 * MEGABYTE and sum(sizes) <= 20 * MEGABYTE
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [*FOLDERS, UNITS, JOINT_START], ids=lambda folder: folder.name)
 def test_the_folders_name_no_machine(folder):
     for path in [*folder.glob("*.json"), *folder.glob("*.md")]:
         assert not re.search(r"(?<![\w.<])/(home|root|tmp|work|usr)/|_name_or_path", path.read_text()), path
@@ -81,11 +93,19 @@ def test_the_card_is_that_of_the_report(folder):
     assert report.measurements and report.limits and report.command and report.environment
 
 
-def test_the_card_of_the_units_is_that_of_their_report():
-    folder = TINY_ZOO / "speech_units"
+@pytest.mark.parametrize("folder", [UNITS, JOINT_START], ids=lambda folder: folder.name)
+def test_the_card_is_that_of_the_run(folder):
     report = read_report(folder / "report.json")
     card = render_model_card(report, f"examples/tiny_zoo/{folder.name}", read_saved_model(folder))
     assert (folder / "README.md").read_text() == card
+
+
+def test_joint_encoders_start_from_the_shipped_one():
+    for name in ("speechlm_tiny_zoo", "speechlm_units_tiny_zoo", "speechut_tiny_zoo"):
+        asked = yaml.safe_load((ROOT / "examples" / "configs" / f"{name}.yaml").read_text())["joint_encoder"]
+        assert ROOT / asked["start"] == JOINT_START
+        config = joint_config(JointEncoderArguments(**asked))
+        assert start_from(AutoModelForPreTraining.from_config(config), str(JOINT_START))
 
 
 @pytest.mark.parametrize(
