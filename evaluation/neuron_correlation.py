@@ -168,7 +168,7 @@ def plot_correlations(
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
     lines, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
+    figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(title)
     # No version of matplotlib in the file: the same figures give the same bytes.
     figure.savefig(path, format="png", metadata={"Software": None})

@@ -11,6 +11,7 @@ Without --config, examples/configs/speechlm_tiny_zoo.yaml lies underneath.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import set_seed
@@ -67,6 +68,7 @@ def main() -> None:
         raise SystemExit(f"check names the row '{unknown[0]}'; the rows with bars are {', '.join(rows) or 'none'}")
     use_all_cores()
     set_seed(update.seed)
+    output = replace(output, output_dir=Path(str(output.output_dir).replace("{seed}", str(update.seed))))
     watch = Stopwatch()
 
     with watch("corpora and units"):

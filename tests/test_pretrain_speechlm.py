@@ -82,17 +82,17 @@ def test_the_script_trains_a_start_and_what_begins_with_it(tmp_path):
         "joint_encoder": {"swap": 0.4, "shape": SHAPE, "start": str(tmp_path / "start")},
         "joint_data": data,
         "joint_update": {**update, "text_letters": 30},
-        "joint_pretraining_output": {"output_dir": str(tmp_path / "cell")},
+        "joint_pretraining_output": {"output_dir": str(tmp_path / "cell{seed}")},
     }
-    report = run(tmp_path, "cell", cell)
+    report = run(tmp_path, "cell0", cell)
     rows = {row["name"] for row in report["measurements"]}
     assert {f"tones: letters of {what}" for what in ("text", "speech", "speech by its units")} < rows
     assert report["backbones"][0]["id"] == "start" and not report["backbones"][0]["frozen"]
     assert report["settings"]["texts"] + report["corpora"][0]["clips"] == len(TEXTS), "each clip is heard or read"
     assert {"text_ctc_loss", "unit_loss", "masked_share"} <= report["history"][-1]["evaluation"].keys()
-    assert (tmp_path / "cell" / "learning_curve.png").stat().st_size > 1000
-    check_card(tmp_path / "cell")
-    assert SpeechLMForSequenceClassification.from_pretrained(tmp_path / "cell").config.swap_prob == 0.4
+    assert (tmp_path / "cell0" / "learning_curve.png").stat().st_size > 1000
+    check_card(tmp_path / "cell0")
+    assert SpeechLMForSequenceClassification.from_pretrained(tmp_path / "cell0").config.swap_prob == 0.4
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path):

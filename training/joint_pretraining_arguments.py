@@ -86,6 +86,9 @@ class JointPretrainingOutputArguments(RunArguments):
 
     title = "Results"
 
-    output_dir: Path = option(Path("output/speechlm"), "folder of the model, its processor, report and learning curve")
+    output_dir: Path = option(
+        Path("output/speechlm"),
+        "folder of the model, its processor, report and learning curve; {seed} becomes the seed",
+    )
     test_batch_size: int = option(1, "batches of speech_seconds that are put together while validating")
     card_title: str = option("Joint speech-text encoder", "headline of the report")

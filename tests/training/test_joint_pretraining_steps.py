@@ -36,6 +36,7 @@ from speechzoo.data.joint_pretraining_rows import (
 from speechzoo.evaluation.adapter_report import count_parameters
 from speechzoo.evaluation.joint_pretraining_quality import JointEncoderTest, LetterReader
 from speechzoo.evaluation.reload_check import outputs
+from speechzoo.evaluation.sweep_cells import SweepArguments
 from speechzoo.modeling.modeling_joint_pretraining import labels_of_frames
 from speechzoo.processing.lexicon import Lexicon
 from speechzoo.processing.phones import PhoneReader
@@ -97,6 +98,20 @@ def test_what_starts_from_the_tiny_speech_encoder_has_its_shape(name):
         for file in ("speechlm_speech_encoder", name)
     )
     assert [getattr(start, field) for field in SPEECH_FIELDS] == [getattr(other, field) for field in SPEECH_FIELDS]
+
+
+def test_sweeps_leave_the_models_that_fine_tuning_starts_from(monkeypatch):
+    monkeypatch.chdir(CONFIGURATIONS.parents[1])
+    left = set()
+    for path in sorted((CONFIGURATIONS / "sweeps").glob("speech*_pretraining.yaml")):
+        [sweep] = parse_arguments("", SweepArguments, argv=["--config", str(path)])
+        for cell in sweep.cells:
+            encoder, _, _, _, update, output = parse_arguments("", *GROUPS, argv=sweep.words(cell)[1:])
+            assert update.max_steps == sweep.budget["max_steps"] and "{seed}" in str(output.output_dir)
+            assert encoder.swap == (0.0 if "without" in str(output.output_dir) else 0.8)
+            left.add(str(output.output_dir))
+    intents = (CONFIGURATIONS / "sweeps" / "slu_intents.yaml").read_text()
+    assert len(left) == 4 and all(f'"{folder}"' in intents for folder in left)
 
 
 # --- corpora ---
