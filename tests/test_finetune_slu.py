@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,22 @@ def test_speakers_who_are_left_out_are_tested_alone(run, tiny_corpora):
     corpora = {row["role"]: row for row in report["corpora"]}
     assert corpora["final test"]["speakers"] == 1
     assert corpora["training, speech"]["speakers"] <= len(speakers) - 1 == corpora["training, text"]["speakers"]
+
+
+@pytest.mark.slow
+def test_speech_and_text_are_correlated_over_seeds(pretrained, tiny_corpora, tmp_path):
+    shutil.copytree(pretrained / "model-7", tmp_path / "model-7")
+    shutil.copytree(pretrained / "model-7", tmp_path / "model-8")
+    corpus = f"fluent_speech_commands:{tiny_corpora('fluent_speech_commands')}@test"
+    command = [sys.executable, str(ROOT / "examples" / "neuron_correlation.py"), "--data", corpus, "--clips", "5"]
+    command += ["--models", json.dumps({"random": str(tmp_path / "model-{seed}")}), "--seeds", "7", "8"]
+    command += ["--results_file", str(tmp_path / "found.json")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SPEECHZOO_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / "found.json").read_text())
+    row = report["measurements"][0]
+    assert row["name"] == "random: layer 0" and row["low"] == row["high"] == row["value"], "two equal models"
+    assert [one["id"] for one in report["backbones"]] == ["model-7", "model-8"]
+    assert not any(one["on_hub"] for one in report["backbones"])
+    assert (tmp_path / "found.png").is_file()
