@@ -201,6 +201,16 @@ def _letters(config: Any, place: Path) -> dict[str, Any]:
     return dict(AutoProcessor.from_pretrained(place)(audio=_clips(), labels=list(TEXTS), end=True))
 
 
+def _frames(config: Any, place: Path) -> dict[str, Any]:
+    """Speech with a unit for every label, some frames masked and some swapped."""
+    batch = dict(AutoProcessor.from_pretrained(place)(audio=_clips()))
+    frames = (batch["input_values"].shape[1] - config.frame_kernel) // config.inputs_to_logits_ratio + 1
+    labels = torch.arange(round(frames * config.label_rate / config.frame_rate)) % (config.unit_vocab_size - 8) + 4
+    places = torch.arange(frames).expand(len(_clips()), -1)
+    chosen = {"mask_time_indices": places % 8 < 3, "swap_indices": places % 8 > 5}
+    return {**batch, "labels": labels.expand(len(_clips()), -1), **chosen}
+
+
 def _phones(config: Any, place: Path) -> dict[str, Any]:
     phones, durations = torch.arange(6)[None] % len(config.phones), torch.tensor([[2, 1, 3, 1, 2, 4]])
     labels = torch.arange(int(durations.sum()))[None] % config.clusters
@@ -221,6 +231,7 @@ BATCHES: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
     "AutoModelForCTC": _heard_letters,
     "AutoModelForCausalLM": _units_and_text,
     "AutoModelForMultimodalLM": _prompts,
+    "AutoModelForPreTraining": _frames,
     "AutoModelForSequenceClassification": _classes_of_units,
     "AutoModelForSpeechSeq2Seq": _letters,
 }

@@ -80,7 +80,7 @@ def test_the_checkpoints_are_small_enough_to_ship():
     assert max(sizes) <= 8 * MEGABYTE and sum(sizes) <= 20 * MEGABYTE
 
 
-@pytest.mark.parametrize("folder", [*FOLDERS, UNITS, JOINT_START], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [*FOLDERS, JOINT_START], ids=lambda folder: folder.name)
 def test_the_folders_name_no_machine(folder):
     for path in [*folder.glob("*.json"), *folder.glob("*.md")]:
         assert not re.search(r"(?<![\w.<])/(home|root|tmp|work|usr)/|_name_or_path", path.read_text()), path
