@@ -87,7 +87,8 @@ class JointEncoderConfig(PreTrainedConfig):
         encoder's layers; k freezes the bottom k of these too. Our reading: from 1 on their table of relative
         positions is frozen as well, for the frozen layers would change with it.
     apply_spec_augment, mask_time_prob, mask_time_length, mask_time_min_masks, mask_feature_prob, mask_feature_length,
-        mask_feature_min_masks: as in `HubertConfig`, of speech alone; the defaults mask nothing.
+        mask_feature_min_masks: as in `HubertConfig`, of speech alone, drawn as fairseq does, so that all rows of a
+            batch have as much masked as the row with the least; the defaults mask nothing.
 
     > Pre-training
 

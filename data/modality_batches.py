@@ -90,7 +90,8 @@ def _item(one: LabeledRecording, modality: InputModality, processor: SpeechLMPro
 def text_units(one: LabeledRecording, processor: SpeechLMProcessor, seed: int = 0) -> tuple[int, ...]:
     """Units [N] of a clip's text. Clips that say the same differ in silences and durations, as recordings do.
 
-    Without that, a corpus of few sentences would be few inputs, and a test that says one of them an input of training.
+    Without that, a corpus of few sentences would be few inputs, and a test that says one of them an input of training;
+    so it is, in part, with a text-to-unit model: for it draws no durations, and clips differ in silences alone.
     """
     digest = hashlib.sha256(f"{seed} {one.id}".encode()).digest()
     return tuple(processor.unit_ids(one.text, int.from_bytes(digest[:8], "big")))

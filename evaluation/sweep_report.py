@@ -184,14 +184,14 @@ def report_grid(sweep: SweepArguments, grid_name: str, command: str) -> SweepRep
     first = finished[0].report
     return SweepReport(
         title=": ".join(filter(None, [sweep.title, grid.title or grid_name])),
-        system=first.system,
+        system=", ".join(dict.fromkeys(one.report.system for one in finished)),
         command=command,
         seeds={f"seed {number}": seed for number, seed in enumerate(sweep.seeds)},
         # The same results give the same file, whenever it is made.
         date=max(one.record.finished for one in finished),
         environment=first.environment,
-        corpora=first.corpora,
-        backbones=first.backbones,
+        corpora=list(dict.fromkeys(corpus for one in finished for corpus in one.report.corpora)),
+        backbones=list(dict.fromkeys(backbone for one in finished for backbone in one.report.backbones)),
         paper=first.paper,
         language=first.language,
         limits=[*first.limits, *_differing_conditions(finished)],

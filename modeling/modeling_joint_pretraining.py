@@ -35,7 +35,7 @@ class JointPreTrainingOutput(ModelOutput):
     Args:
         loss: the weighted sum; times `masked_frames` it is the loss of the original, which sums over frames.
         speech_unit_loss, unit_loss: per masked frame, of the speech encoder and of the unit encoder.
-        heard_speech_unit_loss, heard_unit_loss: the same per frame that is neither masked nor swapped, where
+        heard_speech_unit_loss, heard_unit_loss: the same per frame that is not masked, swapped ones too, where
             `heard_weight` is above 0.
         feature_penalty: mean square of the convolutions' output.
         text_ctc_loss, decoder_loss: per letter, `</s>` included. masked_unit_loss: per masked unit.

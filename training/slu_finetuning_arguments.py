@@ -57,7 +57,7 @@ class SLUDataArguments:
     left_out_speakers: list[str] = option(
         [], "speakers who are tested, alone, and not trained on: for corpora without a split by speakers"
     )
-    test_clips: int | None = option(None, "validate and test on so many clips of each corpus, the first")
+    test_clips: int | None = option(None, "validate and test each on so many clips, the first")
     data_license: str = option("", "license of the data, for the report")
 
 

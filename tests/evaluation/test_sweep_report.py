@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 from sweep_cases import INTENT, WER, stand_in
 
-from speechzoo.evaluation.report import Measurement, Report, read_report, write_report
+from speechzoo.evaluation.report import Backbone, Corpus, Measurement, Report, read_report, write_report
 from speechzoo.evaluation.sweep_cells import Axis, Grid
 from speechzoo.evaluation.sweep_plot import plot_sweep
 from speechzoo.evaluation.sweep_records import CellFolder, CellRecord
@@ -129,6 +129,16 @@ def test_runs_under_different_conditions_are_told(sweep):
     finish(sweep, sweep.cells[0], 0.5, code="def", limits=["Four people."])
     told = ["Four people.", "The runs used 2 different versions of this package's code."]
     assert report_grid(sweep, "depth", "").limits == told
+
+
+def test_what_any_run_was_made_of_is_told_once(sweep):
+    corpora = [[Corpus("heard", "training", clips)] for clips in (20, 20, 50)]
+    for cell, system, used in zip(sweep.cells, ["speechlm", "speechlm", "speechut"], corpora, strict=False):
+        finish(sweep, cell, 0.5, system=system, backbones=[Backbone("joint encoder", system)], corpora=used)
+    report = report_grid(sweep, "depth", "")
+    assert [one.clips for one in report.corpora] == [20, 50]
+    assert [one.id for one in report.backbones] == ["speechlm", "speechut"]
+    assert report.system == "speechlm, speechut, stand_in"
 
 
 def test_no_report_of_nothing(tmp_path):
