@@ -20,6 +20,7 @@ from ..modeling.modeling_joint_encoders import CTCHead, JointCTCOutput
 from ..modeling.modeling_joint_pretraining import JointEncoderForPreTraining, labels_of_frames
 from ..processing.processing_speechlm import SpeechLMProcessor
 from .intervals import ratio_interval
+from .joint_understanding import likeliest_units
 from .report import Measurement
 
 __all__ = ["JointEncoderTest", "LetterReader"]
@@ -177,7 +178,7 @@ class JointEncoderTest:
     @torch.no_grad()
     def _letters(self, clips: Sequence[LabeledClip]) -> dict[str, list[str]]:
         output, _ = self._heard(clips)
-        heard = self.model.unit_predictor.speech_logits(output.speech_hidden_state).argmax(-1)  # [B, F]
+        heard = likeliest_units(self.model, output)
         units, mask = self._collator.units([ReadText(clip.text, self.seed) for clip in clips])
         reader, device = LetterReader(self.model), self.model.device
         frames = output.frame_attention_mask

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..data.labeled_recordings import LabeledRecording
 from ..data.labeled_utterances import Answer, LabeledUtterance
 from ..data.modality_batches import text_units, unit_batch
+from ..modeling.modeling_joint_encoders import JointEncoderOutput
 from ..processing.processing_speechlm import SpeechLMProcessor
 from ..processing.unit_vocabulary import AFTER, BEFORE
 from .adapter_evaluation import Decoding
@@ -54,13 +55,17 @@ def hard_units(pretrained: Any, input_values: Tensor, attention_mask: Tensor | N
         are never heard. A unit for every frame, as text has: repetitions stay.
     """
     output = pretrained.base_model(input_values=input_values, attention_mask=attention_mask)
-    logits = pretrained.unit_predictor.speech_logits(output.speech_hidden_state)  # [B, F, U]
-    units = logits[..., len(BEFORE) : logits.shape[-1] - len(AFTER)].argmax(-1) + len(BEFORE)
-    mask = output.frame_attention_mask
+    units, mask = likeliest_units(pretrained, output), output.frame_attention_mask
     return {
         "input_ids": units.masked_fill(mask == 0, pretrained.config.pad_token_id),
         "unit_attention_mask": mask,
     }
+
+
+def likeliest_units(pretrained: Any, output: JointEncoderOutput) -> Tensor:
+    """Ids [B, F] of what the speech encoder hears in every frame, special symbols left out."""
+    logits = pretrained.unit_predictor.speech_logits(output.speech_hidden_state)  # [B, F, U]
+    return logits[..., len(BEFORE) : logits.shape[-1] - len(AFTER)].argmax(-1) + len(BEFORE)
 
 
 @dataclass(frozen=True)
