@@ -161,10 +161,11 @@ def test_sweeps_vary_depth_and_training_data(path, monkeypatch):
         start, task, data, update, decoding, output = parse_arguments("", *GROUPS, argv=sweep.words(cell)[1:])
         depths.add(start.freeze_layers)
         amounts.add((task.train_on, task.speech_minutes))
-    assert depths == {-1, 0, 1, 2, 3} and update.max_steps == sweep.budget["max_steps"]
+    of_intents = task.task == "intents"  # the others compare the ends alone, at one amount of speech
+    assert depths == ({-1, 0, 1, 2, 3} if of_intents else {-1, 3}) and update.max_steps == sweep.budget["max_steps"]
     assert (10 * update.warmup_steps, 10 * update.hold_steps) == (update.max_steps, 4 * update.max_steps)
     assert {("text", None), ("speech", None)} <= amounts
-    assert len({minutes for kind, minutes in amounts if kind == "both"}) == 5
+    assert len({minutes for kind, minutes in amounts if kind == "both"}) == (5 if of_intents else 1)
     ways = [route + decoding_name for route in ROUTES for decoding_name in ("", ", n-gram")[: 1 + bool(decoding.beam)]]
     assert output.hard_units and {*data.test_data} == {task.task}
     assert {shown.name.removesuffix(", labels").removesuffix(", accuracy") for shown in sweep.measurements} == {
