@@ -11,9 +11,9 @@ import ast
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 from ..processing.package_text import package_text
 
-__all__ = ["CodeClosure", "CodeExportError", "check_flat", "close_over"]
+__all__ = ["CodeClosure", "CodeExportError", "check_flat", "close_over", "parsed_module"]
 
 _TEXTS_MODULE = package_text.__module__
 _READS_TEXT = package_text.__name__
@@ -75,24 +75,30 @@ class Module:
                 found[child] = inside | ({"type checking"} if child in skipped else frozenset())
         return found
 
-    def relative_imports(self) -> Iterator[tuple[ast.ImportFrom, str]]:
+    @cached_property
+    def relative_imports(self) -> list[tuple[ast.ImportFrom, str]]:
         """Every relative import that runs, with the full name of what it imports from."""
-        for node, inside in self.contexts.items():
-            if isinstance(node, ast.ImportFrom) and node.level and "type checking" not in inside:
-                yield node, importlib.util.resolve_name("." * node.level + (node.module or ""), self.package)
+        return [
+            (node, importlib.util.resolve_name("." * node.level + (node.module or ""), self.package))
+            for node, inside in self.contexts.items()
+            if isinstance(node, ast.ImportFrom) and node.level and "type checking" not in inside
+        ]
 
-    def libraries(self) -> Iterator[tuple[ast.AST, str, bool]]:
+    @cached_property
+    def libraries(self) -> list[tuple[ast.AST, str, bool]]:
         """Every import of something that is neither this package nor Python's: node, name, whether it may fail.
 
         Raises `CodeExportError` for imports that cannot be followed.
         """
+        found: list[tuple[ast.AST, str, bool]] = []
         for node, inside in self.contexts.items():
             for name in _absolute_imports(node):
                 first = name.partition(".")[0]
                 if first in ("", self.root):
                     raise self.fault(node, f"'{name}' cannot be followed; write from .module import name")
                 if first not in sys.stdlib_module_names and "type checking" not in inside:
-                    yield node, first, bool(inside) or isinstance(node, ast.Call)
+                    found.append((node, first, bool(inside) or isinstance(node, ast.Call)))
+        return found
 
     def texts(self) -> dict[str, Path]:
         """Texts beside the module that it reads. Raises `CodeExportError` for reading that is not declared."""
@@ -111,6 +117,12 @@ class Module:
         for place in places:
             raise self.fault(place, f"files beside a module are read by {_READS_TEXT}(__file__, 'name.txt') alone")
         return names
+
+
+@lru_cache(maxsize=256)
+def parsed_module(name: str, path: Path, source: str) -> Module:
+    """A module with this source; the same one again for the same source, which cards and exports often ask for."""
+    return Module(name, path, source, ast.parse(source))
 
 
 @dataclass
@@ -140,7 +152,7 @@ def close_over(modules: Iterable[str]) -> CodeClosure:
         other = flat.setdefault(module.flat_name, module)
         if other is not module:
             raise CodeExportError(f"{other.name} and {module.name} would both be {module.path.name}; rename one")
-    wanted = [library for module in found.values() for library in module.libraries()]
+    wanted = [library for module in found.values() for library in module.libraries]
     required = {name for _, name, may_fail in wanted if not may_fail}
     optional = {name for _, name, may_fail in wanted if may_fail} - required
     contents = _texts(found.values())
@@ -155,8 +167,8 @@ def check_flat(folder: Path, names: Iterable[str]) -> None:
     """Raises `CodeExportError` where transformers would miss a module, or look for one that is not there."""
     for name in names:
         path = folder / f"{name}.py"
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        meant = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+        module = parsed_module(name, Path(path.name), path.read_text(encoding="utf-8"))
+        meant = {node.module for node in module.contexts if isinstance(node, ast.ImportFrom) and node.level}
         if meant != (seen := set(get_relative_imports(path))):
             odd = sorted(str(module) for module in meant ^ seen)[0]
             raise CodeExportError(
@@ -176,7 +188,7 @@ def _follow(names: Iterable[str]) -> dict[str, Module]:
         if name not in found:
             found[name] = module = _read(name)
             waiting += [
-                target for node, source in module.relative_imports() for target in _targets(module, node, source)
+                target for node, source in module.relative_imports for target in _targets(module, node, source)
             ]
     return found
 
@@ -186,7 +198,7 @@ def _read(name: str) -> Module:
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise CodeExportError(f"there is no source file of {name}")
     source = Path(spec.origin).read_text(encoding="utf-8")
-    return Module(name, Path(spec.origin), source, ast.parse(source))
+    return parsed_module(name, Path(spec.origin), source)
 
 
 def _targets(module: Module, node: ast.ImportFrom, source: str) -> dict[str, list[ast.alias]]:
@@ -203,7 +215,7 @@ def _targets(module: Module, node: ast.ImportFrom, source: str) -> dict[str, lis
 
 def _passed_on(module: Module, node: ast.ImportFrom, package: str, name: str) -> tuple[str, str]:
     """Where a package has a name from: the module, and what it is called there."""
-    for imported, source in _read_package(package).relative_imports():
+    for imported, source in _read_package(package).relative_imports:
         for alias in imported.names:
             if source != package and (alias.asname or alias.name) == name:
                 return _passed_on(module, node, source, alias.name) if _is_package(source) else (source, alias.name)
@@ -215,7 +227,7 @@ def _passed_on(module: Module, node: ast.ImportFrom, package: str, name: str) ->
 def _read_package(name: str) -> Module:
     """Its `__init__`, named so that its relative imports resolve."""
     module = _read(name)
-    return Module(f"{name}.__init__", module.path, module.source, module.tree)
+    return parsed_module(f"{name}.__init__", module.path, module.source)
 
 
 def _is_package(name: str) -> bool:
@@ -254,12 +266,12 @@ def _absolute_imports(node: ast.AST) -> list[str]:
 def _rewritten(module: Module, optional: set[str]) -> str:
     """The source of a module with imports that work in a flat folder; all else is as it was."""
     changes: dict[ast.stmt, str] = {}
-    for node, source in module.relative_imports():
+    for node, source in module.relative_imports:
         changes[node] = _flat_import(module, node, source)
     for statement, inside in module.contexts.items():
         if isinstance(statement, ast.ImportFrom) and statement.level and "type checking" in inside:
             changes[statement] = "pass"
-    for imported, name, _ in module.libraries():
+    for imported, name, _ in module.libraries:
         if isinstance(imported, ast.stmt) and name in optional and module.contexts[imported] == {"function"}:
             changes[imported] = _guarded(imported, name)
     return _replaced(module, changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import CONFIG_NAME
 
-from .code_closure import Module
+from .code_closure import Module, parsed_module
 from .code_export import distributions_of, registered_classes
 
 __all__ = ["SavedModel", "read_saved_model"]
@@ -55,7 +54,7 @@ def read_saved_model(folder: str | Path) -> SavedModel:
     if not config.get("auto_map"):
         return SavedModel(auto_class)
     modules = [_read(module) for module in sorted(Path(folder).glob("*.py"))]
-    wanted = [library for module in modules for library in module.libraries()]
+    wanted = [library for module in modules for library in module.libraries]
     required = {name for _, name, may_fail in wanted if not may_fail}
     required |= {library for field, library in _ASKING.items() if config.get(field)}
     optional = {name for _, name, may_fail in wanted if may_fail} - required
@@ -76,5 +75,4 @@ def _auto_class(config: dict, path: Path) -> str:
 
 
 def _read(path: Path) -> Module:
-    source = path.read_text(encoding="utf-8")
-    return Module(path.stem, path, source, ast.parse(source))
+    return parsed_module(path.stem, Path(path.name), path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
@@ -29,6 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     home = tempfile.TemporaryDirectory(prefix="speechzoo-tests-")
     config.add_cleanup(home.cleanup)
     os.environ["HF_HOME"] = home.name
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collection: `Trainer` collects, and would look through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

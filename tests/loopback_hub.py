@@ -137,6 +137,7 @@ def _path_parameters(match: re.Match[str]) -> dict[str, str]:
 def _handler_for(hub: LoopbackHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # it would hold each body back for 40 ms, until the headers are confirmed
 
         def handle_request(self) -> None:
             url = urlsplit(self.path)

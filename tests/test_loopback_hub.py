@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from loopback_hub import LoopbackHub
 
+pytestmark = pytest.mark.slow  # two processes import all the clients
+
 PUBLISH = """
 import sys
 from pathlib import Path

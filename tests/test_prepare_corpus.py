@@ -277,6 +277,7 @@ def published(tiny_corpora: TinyCorpora, tmp_path_factory: pytest.TempPathFactor
         assert not hub.errors, hub.errors[0]
 
 
+@pytest.mark.slow
 def test_the_hub_serves_every_split_to_those_who_know_datasets_alone(published):
     for split, rows in published.seen["splits"].items():
         assert rows == len(load_corpus("slurp", split, data_dir=published.data_dir))
@@ -286,12 +287,14 @@ def test_the_hub_serves_every_split_to_those_who_know_datasets_alone(published):
     assert published.seen["bytes"] == [Path(sound["path"]).stat().st_size for sound in test["audio"]]
 
 
+@pytest.mark.slow
 def test_the_hub_streams(published):
     print("seconds to the first row of a stream:", published.seen["seconds"])
     train = load_corpus("slurp", "train", data_dir=published.data_dir)
     assert published.seen["streamed"] == [Path(sound["path"]).stat().st_size for sound in train["audio"]]
 
 
+@pytest.mark.slow
 def test_it_is_private_in_one_commit_and_says_its_license(published):
     repository = published.hub.repository("org/slurp", "dataset")
     assert repository.private
@@ -306,6 +309,7 @@ def test_it_is_private_in_one_commit_and_says_its_license(published):
     assert not [name for name, data in files.items() if str(published.data_dir).encode() in data]
 
 
+@pytest.mark.slow
 def test_an_upload_that_stumbles_sends_the_rest_alone(published):
     assert published.attempts["stumbled"] is True
     sent = [line for line in published.hub.requests if line.startswith("PUT /lfs-objects/dataset/org/again/")]
@@ -315,12 +319,14 @@ def test_an_upload_that_stumbles_sends_the_rest_alone(published):
     assert len(published.hub.repository("org/again", "dataset").commits) == 2
 
 
+@pytest.mark.slow
 def test_what_is_public_is_so_on_purpose_and_never_taken_for_private(published):
     assert published.attempts["public"] is False
     assert not published.hub.repository("org/public", "dataset").private
     assert "'org/public' is there and public" in published.attempts["kept private"]
 
 
+@pytest.mark.slow
 def test_shards_of_an_earlier_publication_go(published):
     assert published.attempts["fewer"] is False
     shards = [name for name in published.hub.files("org/public", "dataset") if name.endswith(".parquet")]

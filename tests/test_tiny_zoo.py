@@ -163,6 +163,7 @@ def test_the_report_measures_the_same_tasks():
     assert {name: reported[name] for name, least in AT_LEAST.items() if reported[name] < least} == {}
 
 
+@pytest.mark.slow
 def test_one_language_model_learns_from_examples_and_copies_and_names_intents():
     model, tokenizer = AutoModelForCausalLM.from_pretrained(IN_CONTEXT), AutoTokenizer.from_pretrained(IN_CONTEXT)
     tests = {name: test for name, test in in_context_tests().items() if name in LABELED_AT_LEAST}

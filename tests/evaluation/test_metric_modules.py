@@ -136,6 +136,7 @@ print(json.dumps(metric.compute(predictions=predictions, references=references))
 """
 
 
+@pytest.mark.slow
 def test_a_module_is_published_and_loaded_from_the_hub(loopback_hub: LoopbackHub, tmp_path: Path):
     name = "slurp_slu"
     predictions, references, result, wanted = CASES[name]

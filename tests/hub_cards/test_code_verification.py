@@ -47,6 +47,7 @@ def verified(folders) -> dict[str, Verification]:
     return dict(zip(folders, verify_code(*folders.values()), strict=True))
 
 
+@pytest.mark.slow
 def test_a_model_works_without_the_package(backbones, tmp_path):
     folder = saved(backbones, "speechlm_labels", tmp_path / "speech-lm.v1")
     (verification,) = verify_code(folder)
