@@ -200,18 +200,27 @@ class ModalityCollator:
             batch = unit_batch([item.units for item in items], self.processor.vocabulary)
         else:
             batch = dict(self.processor(audio=[one.audio for one in clips], names=[one.id for one in clips]))
-        return {**batch, "labels": self._labels(clips)}
+        return {**batch, "labels": self.labels(clips)}
 
-    def _labels(self, clips: Sequence[LabeledRecording]) -> Tensor:
+    def labels(self, clips: Sequence[LabeledRecording]) -> Tensor:
+        """`labels` of a batch of these clips. Raises `ValueError` naming a clip whose answer cannot be given."""
         if self.classes is None:
-            letters = [torch.tensor(self.processor.letter_ids(one.answer)) for one in clips]
-            return pad_sequence(letters, batch_first=True, padding_value=IGNORED)
+            return pad_sequence([self._letters(one) for one in clips], batch_first=True, padding_value=IGNORED)
         return torch.tensor([self._class(one) for one in clips])
+
+    def _letters(self, one: LabeledRecording) -> Tensor:
+        try:
+            return torch.tensor(self.processor.letter_ids(one.answer))
+        except ValueError as error:
+            raise ValueError(f"clip '{one.id}' cannot be answered: {error}") from error
 
     def _class(self, one: LabeledRecording) -> int:
         names = list(self.classes or ())
         if one.answer not in names:
-            raise ValueError(f"clip '{one.id}' has the label '{one.answer}'; choose of {', '.join(names)}")
+            raise ValueError(
+                f"clip '{one.id}' has the label '{one.answer}', and what is trained on has {', '.join(names)}; "
+                f"leave the clip out, or train on a corpus with its label"
+            )
         return names.index(one.answer)
 
 

@@ -19,14 +19,15 @@ from .audio_folder import METADATA
 from .espeak_synthesis import SAMPLING_RATE, EspeakError
 from .synthetic_corpus import appearing_when_complete
 
-__all__ = ["synthesize_corpus"]
+__all__ = ["SYNTHESIZED", "synthesize_corpus"]
+
+# Before every id, so that clips are not taken for the recordings of the same texts.
+SYNTHESIZED = "synthesized-"
 
 _OURS = ("id", "audio", "duration", "speaker", "accent", "words", "phones")
 
 
-def synthesize_corpus(
-    rows: Dataset, folder: str | Path, voices: Sequence[str] = ("en-us",), rate: int = 160, name: str = "synthesized"
-) -> Path:
+def synthesize_corpus(rows: Dataset, folder: str | Path, voices: Sequence[str] = ("en-us",), rate: int = 160) -> Path:
     """Speaks every text and writes it, with its labels, as a folder that `load_corpus` reads.
 
     Args:
@@ -34,7 +35,6 @@ def synthesize_corpus(
         folder: appears when it is complete. One that is there already is left as it is.
         voices: of espeak-ng, in turn; one without a variant, such as "en-us", is in no split of the tiny corpora.
         rate: words a minute.
-        name: stands before every id, so that clips are not taken for the recordings of the same texts.
 
     Raises:
         ValueError: a text is missing. EspeakError: the synthesizer is not installed, or cannot say a text.
@@ -42,7 +42,7 @@ def synthesize_corpus(
     target = Path(folder)
     if target.is_dir():
         return target
-    lines = [_line(row, rows, number, name, voices) for number, row in enumerate(rows)]
+    lines = [_line(row, rows, number, voices) for number, row in enumerate(rows)]
     with appearing_when_complete(target) as unfinished:
         (unfinished / "audio").mkdir(parents=True)
         spoken = dict(_spoken(lines, unfinished, rate))
@@ -53,14 +53,15 @@ def synthesize_corpus(
     return target
 
 
-def _line(row: dict[str, Any], rows: Dataset, number: int, name: str, voices: Sequence[str]) -> dict[str, Any]:
+def _line(row: dict[str, Any], rows: Dataset, number: int, voices: Sequence[str]) -> dict[str, Any]:
     if not (row.get("text") or "").strip():
         raise ValueError(f"clip '{row['id']}' has no text to say; leave it out")
     kept = {column: value for column, value in row.items() if column not in _OURS and value is not None}
     for column, feature in rows.features.items():
         if isinstance(feature, ClassLabel) and column in kept:
             kept[column] = feature.names[kept[column]]
-    facts = {"id": f"{name}-{row['id']}", "audio": f"audio/{number}.flac", "speaker": voices[number % len(voices)]}
+    speaker = voices[number % len(voices)]
+    facts = {"id": f"{SYNTHESIZED}{row['id']}", "audio": f"audio/{number}.flac", "speaker": speaker}
     return {**facts, **kept}
 
 

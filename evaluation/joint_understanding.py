@@ -19,6 +19,7 @@ import torch
 from datasets import Dataset
 from sklearn.metrics import f1_score
 from torch import Tensor
+from transformers import AutoModelForPreTraining
 
 from ..data.labeled_recordings import LabeledRecording
 from ..data.labeled_utterances import Answer, LabeledUtterance
@@ -66,6 +67,20 @@ def likeliest_units(pretrained: Any, output: JointEncoderOutput) -> Tensor:
     """Ids [B, F] of what the speech encoder hears in every frame, special symbols left out."""
     logits = pretrained.unit_predictor.speech_logits(output.speech_hidden_state)  # [B, F, U]
     return logits[..., len(BEFORE) : logits.shape[-1] - len(AFTER)].argmax(-1) + len(BEFORE)
+
+
+def load_unit_listener(source: str, revision: str | None = None) -> Any:
+    """The pre-trained model that hears units in speech.
+
+    Raises `ValueError` for a checkpoint of another head, whose prediction of units would be drawn at random.
+    """
+    model, told = AutoModelForPreTraining.from_pretrained(source, revision=revision, output_loading_info=True)
+    if missing := sorted(name for name in told["missing_keys"] if name.startswith("unit_predictor.")):
+        raise ValueError(
+            f"'{source}' predicts no units, it lacks {missing[0]}; hard units want a checkpoint of pre-training: name "
+            f"one, or leave out hard_units"
+        )
+    return model.eval()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 import transformers
 from accelerate import PartialState
-from transformers import AutoModelForPreTraining, AutoProcessor, set_seed
+from transformers import AutoProcessor, set_seed
 
 from speechzoo import SpeechLMProcessor
 from speechzoo.data.labeled_recordings import LabeledRecording, as_labeled, labeled_recordings, spoken_by
@@ -36,6 +36,7 @@ from speechzoo.evaluation.joint_understanding import (
     Route,
     beam_search_of,
     best_texts,
+    load_unit_listener,
     validation_scores,
 )
 from speechzoo.evaluation.report import (
@@ -83,9 +84,11 @@ TINY = Path(__file__).parent / "configs" / "slu_intents.yaml"
 def main() -> None:
     start, asked, data, update, decoding, output = parse_arguments(__doc__ or "", *GROUPS, underneath=TINY)
     use_all_cores()
+    start = replace(start, model=start.model.replace("{seed}", str(update.seed)))
+    # Refused now rather than after training, and before the seed is set, for loading may draw.
+    pretrained = load_unit_listener(start.model, start.model_revision) if output.hard_units else None
     set_seed(update.seed)
     watch = Stopwatch()
-    start = replace(start, model=start.model.replace("{seed}", str(update.seed)))
     task, modalities = TASKS[asked.task], TRAINED_ON[asked.train_on]
 
     with watch("corpora"):
@@ -110,6 +113,8 @@ def main() -> None:
     scores = None if task.writes else validation_scores
     arguments = slu_training_arguments(update, output, bool(followed), scored=scores is not None)
     collator = ModalityCollator(processor, classes)
+    if validation:
+        collator.labels(validation)  # refused now rather than at the first evaluation
     trainer = make_slu_trainer(model, collator, items, followed, update, arguments, asked.temperature, scores)
     with watch("training"):
         train(trainer, output.resume)
@@ -121,7 +126,7 @@ def main() -> None:
     heard = {item.recording.id: item.recording.answer for item in items}
     spoken = [item.recording for item in items if item.modality == "speech"]  # of so many minutes
     with watch("final test"):
-        test = FinalTest.of(task, start, asked, decoding, output, list(heard.values()))
+        test = FinalTest.of(task, pretrained, asked, decoding, output, list(heard.values()))
         for name, clips in tests.items():
             test.run(name, clips, output.examples, dataset=data.test_data[name])
 
@@ -198,7 +203,7 @@ class FinalTest:
     def of(
         cls,
         task: JointTask,
-        start: JointStartArguments,
+        pretrained: Any,
         asked: SLUTaskArguments,
         decoding: MarkDecodingArguments,
         output: SLUOutputArguments,
@@ -207,9 +212,6 @@ class FinalTest:
         device = PartialState().device
         model = getattr(transformers, task.auto_class).from_pretrained(output.output_dir).to(device)
         processor = AutoProcessor.from_pretrained(output.output_dir)
-        pretrained = None
-        if output.hard_units:
-            pretrained = AutoModelForPreTraining.from_pretrained(start.model, revision=start.model_revision).to(device)
         search = None
         if task.writes and decoding.beam:
             search = beam_search_of(
@@ -221,8 +223,9 @@ class FinalTest:
                 word_score=decoding.word_score,
                 open_vocabulary=decoding.open_vocabulary,
             )
-        listener = Listener(model, processor, pretrained, output.test_batch_size, asked.text_seed)
-        routes = tuple(route for route in ROUTES if output.hard_units or route != "hard units")
+        heard = pretrained.to(device) if pretrained is not None else None
+        listener = Listener(model, processor, heard, output.test_batch_size, asked.text_seed)
+        routes = tuple(route for route in ROUTES if heard is not None or route != "hard units")
         return cls(task, listener, routes, training_answers, search)
 
     def run(self, name: str, clips: Sequence[LabeledRecording], shown: int, **facts: Any) -> None:

@@ -42,6 +42,7 @@ class CorrelationArguments:
         }
     )
     data: str = field(metadata={"help": "corpus of recordings with texts; source@split picks a split"})
+    role: str = field(default="final test", metadata={"help": "what it is to the models, for the report"})
     clips: int | None = field(default=None, metadata={"help": "so many of them, the first"})
     column: str = field(default="text", metadata={"help": "column of the texts"})
     batch_size: int = field(default=16, metadata={"help": "clips in a batch"})
@@ -71,7 +72,7 @@ def main() -> None:
     for name, sources in folders.items():
         with watch(name):
             found[name] = [layers(source, clips, asked) for source in sources]
-        measurements += measure_correlations(name, found[name], len(clips), dataset=asked.data, split="final test")
+        measurements += measure_correlations(name, found[name], len(clips), dataset=asked.data, split=asked.role)
     report = Report(
         title=asked.title,
         system=AutoConfig.from_pretrained(next(iter(folders.values()))[0]).model_type,
@@ -80,7 +81,7 @@ def main() -> None:
         environment=environment(),
         measurements=measurements,
         wall_seconds=watch.seconds,
-        corpora=[Corpus(asked.data, "final test", len(clips))],
+        corpora=[Corpus(asked.data, asked.role, len(clips))],
         backbones=[describe_backbone(name, source) for name, sources in folders.items() for source in sources],
         settings=plain_settings(asked),
         paper="2212.01924",

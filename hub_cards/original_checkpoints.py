@@ -44,6 +44,7 @@ class OriginalCheckpoint:
 
     Args:
         tensors: by the names of the pre-trained model.
+        fine_tuned: whether it is a fine-tuned checkpoint.
         copies: tensors of a fine-tuned checkpoint that repeat the CTC head, by its names.
         fields: `cfg.model` of the pre-trained model.
         normalize: whether waveforms are normalized.
@@ -53,6 +54,7 @@ class OriginalCheckpoint:
     tensors: dict[str, Tensor]
     fields: dict[str, Any]
     normalize: bool
+    fine_tuned: bool = False
     copies: dict[str, Tensor] = field(default_factory=dict)
     units: list[str] | None = None
     letters: list[str] | None = None
@@ -117,10 +119,12 @@ def read_original(path: Path, configuration: Path | None = None) -> OriginalChec
     given = {} if configuration is None else json.loads(configuration.read_text())
     fields, normalize = _fields(plain(content.get("cfg")), given, path)
     tensors, copies = _without_prefix(dict(content["model"]), path)
+    fine_tuned = tensors.keys() != content["model"].keys()
     symbols = plain(content.get("task_state"))
     symbols = symbols if isinstance(symbols, dict) else {}
     return OriginalCheckpoint(
         tensors=tensors,
+        fine_tuned=fine_tuned,
         copies=copies,
         fields=fields,
         normalize=normalize,

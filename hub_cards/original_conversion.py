@@ -6,7 +6,7 @@ Sizes come from the tensors; from the configuration comes what tensors do not sh
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ HEADS = {
     ),
     r"decoder\.output_projection\.weight": "lm_head.weight",
 }
+# Of these, what predicts units in pre-training.
+PREDICTOR = r"(final_proj(_list\.[01])?|code_encoder_proj)\.(weight|bias)|label_embs_(list\.[01]|concat)"
 # What has no place here, and why.
 DROPPED = {
     r"(unit_encoder|decoder)\.version": "bookkeeping of fairseq",
@@ -170,12 +172,14 @@ def converted(model_type: str, original: OriginalCheckpoint) -> Conversion:
     """The model in memory; raises as `convert` does."""
     if model_type not in CONFIGURATIONS:
         raise ValueError(f"there is no conversion of '{model_type}'; choose one of {', '.join(CONFIGURATIONS)}")
-    config = CONFIGURATIONS[model_type](original.tensors, original.fields)
-    renamed, dropped = account_for(original, config, model_type)
-    state = {new: original.tensors[old].float() for old, new in renamed.items()}
+    unused = _unused_predictor(original)
+    tensors = {name: tensor for name, tensor in original.tensors.items() if name not in unused}
+    config = CONFIGURATIONS[model_type](tensors, original.fields)
+    renamed, dropped = account_for(replace(original, tensors=tensors), config, model_type)
+    state = {new: tensors[old].float() for old, new in renamed.items()}
     model = _model_class(model_type, state)(config)
     _load(model, state)
-    return Conversion(model.eval(), original, renamed, dropped, _missing(config))
+    return Conversion(model.eval(), original, renamed, dict(sorted((dropped | unused).items())), _missing(config))
 
 
 def _processor(conversion: Conversion) -> SpeechLMProcessor | SpeechLMFeatureExtractor:
@@ -248,6 +252,16 @@ def _reason_to_drop(name: str, config: JointEncoderConfig) -> str | None:
             return reason
     post_norm = {"encoder": not config.do_stable_layer_norm, "unit_encoder": not config.unit_pre_norm}
     return NORM_K if ".norm_k." in name and post_norm.get(name.split(".")[0], False) else None
+
+
+def _unused_predictor(original: OriginalCheckpoint) -> dict[str, str]:
+    """Tensors of the prediction of units where it cannot be used, with the reason: fairseq saves them all the same."""
+    predictor = [name for name in original.tensors if re.fullmatch(PREDICTOR, name)]
+    if original.fine_tuned:
+        return dict.fromkeys(predictor, "predicts units in pre-training; this checkpoint is fine-tuned")
+    if not any(name.startswith("label_embs") for name in predictor):
+        return dict.fromkeys(predictor, "predicts units by label embeddings, which this cleaned checkpoint lacks")
+    return {}
 
 
 def _copies(original: OriginalCheckpoint) -> dict[str, str]:
@@ -378,16 +392,24 @@ def _front_end_fields(tensors: dict[str, Tensor], fields: dict[str, Any], width:
 
 
 def _head_fields(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Sizes of heads that are there."""
+    """Sizes of heads that are there. Raises `ValueError` for sizes by which the original would do something else."""
     found: dict[str, Any] = {}
     if "unit_encoder_ctc_head.1.weight" in tensors:
-        found["ctc_conv_kernel"] = tensors["unit_encoder_ctc_head.1.weight"].shape[2]
+        found["ctc_conv_kernel"] = kernel = tensors["unit_encoder_ctc_head.1.weight"].shape[2]
+        if kernel // 2 != 1:
+            raise ValueError(
+                f"the CTC head's kernel is {kernel}, by which it strides {kernel // 2}; only 1 is implemented"
+            )
         found["text_vocab_size"] = _rows(tensors, "unit_encoder_ctc_head.5.weight")
     elif "final_proj.weight" in tensors or "final_proj_list.0.weight" in tensors:
         found["text_ctc_weight"] = 0.0
     for name in ("final_proj.weight", "final_proj_list.0.weight"):
         if name in tensors:
-            found["final_dim"] = _rows(tensors, name)
+            found["final_dim"], width = tensors[name].shape
+            if found["final_dim"] == width:
+                raise ValueError(
+                    f"final_dim is the width of the encoders, {width}; how that ties tables is not implemented"
+                )
     return found
 
 

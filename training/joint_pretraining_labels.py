@@ -115,7 +115,8 @@ def _by_alignment(
         source: {one.id: clock.units(one.aligned.frame_ids(vocabulary), reader.frame_rate) for one in spoken}
         for source, spoken in corpora.spoken.items()
     }
-    reading = {"lexicon": lexicon, "sound_out": labels.sound_out}
+    law = {"durations": {"most": config.max_unit_positions}} if config.max_unit_positions else {}
+    reading = {"lexicon": lexicon, "sound_out": labels.sound_out, **law}
     return FrameLabels(vocabulary.symbols, of_frames, reading)
 
 

@@ -1,6 +1,7 @@
 """Batches of one modality each: how often each is drawn, how much fits, the same again; and what they hold."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,3 +130,5 @@ def test_mixed_batches_and_unknown_labels_are_refused():
         ModalityCollator(reader)([*read_as(clips, "text", reader), *read_as(clips, "speech", reader)])
     with pytest.raises(ValueError, match=r"clip 'clip-0' has the label 'on'"):
         ModalityCollator(reader, ("off",))(read_as(clips[:1], "text", reader))
+    with pytest.raises(ValueError, match=r"clip 'clip-1' cannot be answered: the tokenizer has no letter '!'"):
+        ModalityCollator(reader).labels([clips[0], replace(clips[1], answer="on!")])

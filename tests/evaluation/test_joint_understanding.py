@@ -7,7 +7,6 @@ import pytest
 import torch
 from joint_slu_cases import recordings, save_pretrained
 from sklearn.metrics import f1_score
-from transformers import AutoModelForPreTraining
 
 from speechzoo.data.labeled_recordings import as_labeled
 from speechzoo.data.modality_batches import read_as
@@ -17,6 +16,7 @@ from speechzoo.evaluation.joint_understanding import (
     beam_search_of,
     best_texts,
     hard_units,
+    load_unit_listener,
     validation_scores,
 )
 from speechzoo.evaluation.slue_entities import END, MARKS
@@ -32,7 +32,13 @@ def source(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pretrained(source):
-    return AutoModelForPreTraining.from_pretrained(source).eval()
+    return load_unit_listener(str(source))
+
+
+def test_a_checkpoint_that_predicts_no_units_hears_none(source, tmp_path):
+    load_for_classes(str(source), ("off", "on"))[0].save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"predicts no units, it lacks unit_predictor\..*want a checkpoint of pre-tr"):
+        load_unit_listener(str(tmp_path))
 
 
 @torch.no_grad()

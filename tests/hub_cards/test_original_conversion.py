@@ -158,8 +158,7 @@ def test_a_fine_tuned_checkpoint_loses_its_prefix_and_its_copy(test_data, librar
         arguments = {"w2v_args": {"model": config["model"], "task": {"normalize": True}}, "dropout": 0.0}
         content["cfg"] = {"model": arguments, "task": {}}
         heads = ("unit_encoder_ctc_head.",)
-        predictor = ("final_proj", "label_embs", "code_encoder_proj")
-        inner = {name: value for name, value in content["model"].items() if not name.startswith(predictor)}
+        inner = content["model"]  # with the heads of pre-training, which the original leaves in
         content["model"] = {prefix + name: value for name, value in inner.items()}
         content["model"] |= {
             name.replace(heads[0], f"{outer}proj."): value for name, value in inner.items() if name.startswith(heads)
@@ -169,6 +168,10 @@ def test_a_fine_tuned_checkpoint_loses_its_prefix_and_its_copy(test_data, librar
         wanted = SpeechLMForCTC if model_type == "speechlm" else SpeechUTForConditionalGeneration
         assert type(conversion.model) is wanted and conversion.original.normalize
         assert sum(name.startswith("copy of") for name in conversion.dropped) == 5
+        heads_of_pretraining = {name for name in inner if name.startswith(("final_proj", "label_embs", "code_enc"))}
+        assert len(heads_of_pretraining) >= 5
+        assert all("this checkpoint is fine-tuned" in conversion.dropped[name] for name in heads_of_pretraining)
+        assert (tmp_path / model_type / "generation_config.json").is_file() == (model_type == "speechut")
         content["model"][f"{outer}proj.5.bias"] = torch.ones(16)
         torch.save(content, tmp_path / "tuned.pt")
         with pytest.raises(ValueError, match=r"copy 'unit_encoder_ctc_head.5.bias' differs"):
@@ -178,12 +181,13 @@ def test_a_fine_tuned_checkpoint_loses_its_prefix_and_its_copy(test_data, librar
 def test_a_cleaned_checkpoint_takes_speech_alone(test_data, tmp_path):
     folder = folder_of(test_data, "speechlm")
     tensors = load_file(folder / "original_state_dict.safetensors")
-    gone = ("unit_embed_tokens", "unit_encoder.embed_tokens", "label_embs", "unit_encoder_ctc_head", "final_proj")
+    gone = ("unit_embed_tokens", "unit_encoder.embed_tokens", "label_embs", "unit_encoder_ctc_head")
     kept = {name: value for name, value in tensors.items() if not name.startswith(gone)}
     config = json.loads((folder / "config.json").read_text())
     torch.save({"cfg": {"model": config["model"], "task": {"normalize": False}}, "model": kept}, tmp_path / "c.pt")
     conversion = convert("speechlm", tmp_path / "c.pt", tmp_path / "out")
     assert "no text" in conversion.missing[0]
+    assert all("cleaned" in conversion.dropped[name] for name in kept if name.startswith("final_proj_list"))
     model, reference = SpeechLMModel.from_pretrained(tmp_path / "out"), recorded(test_data, "speechlm", "base")
     with torch.no_grad():
         states = model(reference.inputs["speech_nopad.source"]).last_hidden_state
@@ -270,6 +274,8 @@ def test_a_file_has_to_say_whether_audio_is_normalized(tmp_path):
         ({"unit_embed_tokens.weight": torch.zeros(31, 32)}, r"copy 'unit_embed_tokens.weight' differs"),
         ({"encoder.layers.1.fc1.bias": None}, r"do not make up a SpeechLMForPreTraining.*layers.1.*intermediate"),
         ({"encoder.layers.1.fc1.bias": torch.zeros(3)}, r"size mismatch"),
+        ({"unit_encoder_ctc_head.1.weight": torch.zeros(32, 32, 4)}, r"kernel is 4, by which it strides 2"),
+        ({"final_proj_list.0.weight": torch.zeros(32, 32)}, r"final_dim is the width of the encoders, 32"),
     ],
 )
 def test_tensors_that_make_no_model_are_refused(change, message, test_data, tmp_path):

@@ -221,7 +221,10 @@ def test_frames_are_labeled_by_a_unit_model(units_folder, kind, monkeypatch):
     )
     reading = SpeechUnitArguments(unit_model=str(units_folder / "units"), store=units_folder / "store")
     encoder, data = tiny_encoder(architecture="speechut"), spoken_data(units_folder)
-    labels = LABELINGS[kind](labeling, reading, data, joint_config(encoder))
+    config = joint_config(encoder)
+    labels = LABELINGS[kind](labeling, reading, data, config)
+    if kind == "alignment":  # no text is drawn longer than the model has positions
+        assert config.max_unit_positions and labels.reading["durations"] == {"most": config.max_unit_positions}
     corpora = read_joint_corpora(data, labels)
     assert len(corpora.speech) == len(TEXTS)
     text_to_unit = str(units_folder / "text_to_unit") if kind == "units" else None

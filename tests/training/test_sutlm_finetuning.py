@@ -1,6 +1,7 @@
 """Fine-tuning a SUTLM: what is read, where the loss is, marks that survive, folders that load again, leaks refused."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,10 @@ def test_a_clip_of_the_training_data_is_refused_in_a_test():
     refuse_shared_labeled(CLIPS[:1], {"test": CLIPS[1:], "none": []})
     with pytest.raises(ValueError, match=r"'test' shares 1 clips with the training data, first 'b'"):
         refuse_shared_labeled(CLIPS, {"test": CLIPS[1:]})
+    synthesized = [replace(CLIPS[1], id=f"synthesized-{CLIPS[1].id}")]
+    for training, tested in ((synthesized, CLIPS[1:]), (CLIPS, synthesized), (synthesized, synthesized)):
+        with pytest.raises(ValueError, match=r"'test' shares 1 clips with the training data, first 'b'"):
+            refuse_shared_labeled(training, {"test": tested})
 
 
 # --- marks ---
