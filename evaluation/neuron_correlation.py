@@ -157,7 +157,8 @@ def plot_correlations(
     """
     if not models:
         raise ValueError("there is no model to draw")
-    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
+    names_in_legend = 0.25 * ((len(models) + 1) // 2)  # inches, of two columns
+    figure = Figure(figsize=(9, 3.6 + names_in_legend), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for panel, kind in zip(figure.subplots(1, 2), ("signed", "absolute"), strict=True):
         for number, (name, runs) in enumerate(models.items()):
