@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +12,17 @@ from datasets import Dataset
 from .corpora import load_corpus
 from .few_shot import nested_subsets
 from .labeled_utterances import Answer, LabeledUtterance
+from .synthesized_speech import SYNTHESIZED
 
-__all__ = ["LabeledRecording", "SpeechChoice", "as_labeled", "labeled_recordings", "speech_of_minutes", "spoken_by"]
+__all__ = [
+    "LabeledRecording",
+    "SpeechChoice",
+    "as_labeled",
+    "labeled_recordings",
+    "not_spoken_by",
+    "speech_of_minutes",
+    "spoken_by",
+]
 
 SpeechChoice = Literal["random", "balanced"]
 
@@ -77,21 +86,40 @@ def as_labeled(recordings: Sequence[LabeledRecording]) -> list[LabeledUtterance]
     return [LabeledUtterance(one.id, [], one.text, one.answer, one.speaker) for one in recordings]
 
 
-def spoken_by(
-    recordings: Sequence[LabeledRecording], speakers: Sequence[str], *, left_out: bool = False
-) -> list[LabeledRecording]:
-    """The recordings of these speakers, or with `left_out` those of all others; all where no speaker is named.
+def spoken_by(recordings: Sequence[LabeledRecording], speakers: Sequence[str]) -> list[LabeledRecording]:
+    """The recordings of these speakers; all where no speaker is named.
 
-    Raises `ValueError` for sound without a speaker, and without `left_out` for a name that no recording has.
+    Raises `ValueError` for sound without a speaker, and for a name that no recording has.
     """
     if not speakers:
         return list(recordings)
+    _refuse_nameless(recordings)
+    known = {one.speaker for one in recordings if one.speaker is not None}
+    if unknown := sorted(set(speakers) - known):
+        raise ValueError(f"no clip is of speaker '{unknown[0]}'; there are {', '.join(sorted(known))}")
+    return [one for one in recordings if one.speaker in speakers]
+
+
+def not_spoken_by(
+    recordings: Sequence[LabeledRecording], speakers: Sequence[str], theirs: Collection[str] = ()
+) -> list[LabeledRecording]:
+    """The recordings of all others; all where no speaker is named.
+
+    Args:
+        theirs: ids of what these speakers said, which is dropped in a synthesizer's voice, too.
+
+    Raises `ValueError` for sound without a speaker.
+    """
+    if not speakers:
+        return list(recordings)
+    _refuse_nameless(recordings)
+    spoken_anew = {f"{SYNTHESIZED}{clip}" for clip in theirs}
+    return [one for one in recordings if one.speaker not in speakers and one.id not in spoken_anew]
+
+
+def _refuse_nameless(recordings: Sequence[LabeledRecording]) -> None:
     if nameless := [one.id for one in recordings if one.speaker is None and one.audio is not None]:
         raise ValueError(f"clip '{nameless[0]}' has no speaker; speakers cannot be held apart here")
-    known = {one.speaker for one in recordings if one.speaker is not None}
-    if not left_out and (unknown := sorted(set(speakers) - known)):
-        raise ValueError(f"no clip is of speaker '{unknown[0]}'; there are {', '.join(sorted(known))}")
-    return [one for one in recordings if (one.speaker in speakers) != left_out]
 
 
 def speech_of_minutes(

@@ -23,7 +23,13 @@ from accelerate import PartialState
 from transformers import AutoProcessor, set_seed
 
 from speechzoo import SpeechLMProcessor
-from speechzoo.data.labeled_recordings import LabeledRecording, as_labeled, labeled_recordings, spoken_by
+from speechzoo.data.labeled_recordings import (
+    LabeledRecording,
+    as_labeled,
+    labeled_recordings,
+    not_spoken_by,
+    spoken_by,
+)
 from speechzoo.data.modality_batches import ModalityCollator, read_as
 from speechzoo.data.slue import SENTIMENTS
 from speechzoo.evaluation.adapter_report import Stopwatch, count_parameters, describe_backbone
@@ -92,14 +98,14 @@ def main() -> None:
     task, modalities = TASKS[asked.task], TRAINED_ON[asked.train_on]
 
     with watch("corpora"):
-        others = partial(spoken_by, speakers=data.left_out_speakers, left_out=True)
+        left_out = data.left_out_speakers
+        tests = {name: spoken_by(read(task, [corpus]), left_out) for name, corpus in data.test_data.items()}
+        tested = [one.id for clips in tests.values() for one in clips]
+        others = partial(not_spoken_by, speakers=left_out, theirs=tested)
+        tests = {name: clips[: data.test_clips] for name, clips in tests.items()}
         speech = others(read(task, data.speech_data)) if "speech" in modalities else []
         texts = others(read(task, data.text_data, audio=False)) if "text" in modalities else []
         validation = others(read(task, data.validation_data, "speech" in modalities))[: data.test_clips]
-        tests = {
-            name: spoken_by(read(task, [corpus]), data.left_out_speakers)[: data.test_clips]
-            for name, corpus in data.test_data.items()
-        }
         learned = list({one.id: one for one in [*texts, *speech]}.values())
         refuse_shared_labeled(
             as_labeled(learned),
@@ -111,7 +117,7 @@ def main() -> None:
         items = training_items(speech, texts, processor, asked, update.batch_frames, update.seed)
         followed = {name: read_as(validation, name, processor, asked.text_seed) for name in modalities if validation}
     scores = None if task.writes else validation_scores
-    arguments = slu_training_arguments(update, output, bool(followed), scored=scores is not None)
+    arguments = slu_training_arguments(update, output, followed, scored=scores is not None)
     collator = ModalityCollator(processor, classes)
     if validation:
         collator.labels(validation)  # refused now rather than at the first evaluation

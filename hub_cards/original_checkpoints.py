@@ -23,6 +23,7 @@ from torch import Tensor
 # Rebuilding a tensor or a plain container.
 HARMLESS = {
     ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
     ("torch", "Size"),
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
@@ -31,6 +32,8 @@ HARMLESS = {
 }
 # Packages whose objects fairseq puts beside the weights; none of their code is run, or has to be installed.
 STAND_INS = {"argparse", "enum", "fairseq", "hydra", "numpy", "omegaconf", "pathlib", "speechlm", "speechut", "typing"}
+# What they call for the types of fields, such as `List[str]`; they are called no more than those.
+TYPE_FORMS = {("_operator", "getitem"), ("builtins", "type")}
 # What a fine-tuned checkpoint writes before the names of the pre-trained model, and before its copy of the CTC head.
 FINE_TUNED = {
     "w2v_encoder.w2v_model.": "w2v_encoder.proj.",
@@ -93,11 +96,12 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Raises `pickle.UnpicklingError` for what a checkpoint has no business with."""
-        module = "builtins" if module == "__builtin__" else module  # as PyTorch's files call it
+        if module == "__builtin__":  # as files of PyTorch, which hold a pickle for Python 2, call it
+            module, name = "builtins", {"long": "int", "unicode": "str"}.get(name, name)
         if (module, name) in HARMLESS:
             found = super().find_class(module, name)
             return found if isinstance(found, type) else partial(found)  # what a file may write to is its own
-        if module.split(".")[0] in STAND_INS:
+        if module.split(".")[0] in STAND_INS or (module, name) in TYPE_FORMS:
             return type(name, (StandIn,), {"__module__": module})
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint of these models needs")
 

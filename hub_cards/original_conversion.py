@@ -113,7 +113,28 @@ FIXED_FIELDS = {
     "mask_selection": "static",
     "no_mask_overlap": False,
     "mask_channel_prob": 0.0,
+    "reset_decoder_embedding_config": True,
 }
+# The same under `text_transformer`, and below it after a dot.
+FIXED_TEXT_FIELDS = {
+    "no_scale_embedding": True,
+    "no_token_positional_embeddings": False,
+    "adaptive_input": False,
+    "no_cross_attention": False,
+    "cross_self_attention": False,
+    "encoder.learned_pos": True,
+    "decoder.learned_pos": False,
+    "decoder.normalize_before": False,
+}
+# Fields under `text_transformer` and of the speech encoder that are one field here.
+SHARED_FIELDS = {
+    "activation_fn": "activation_fn",
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+    "activation_dropout": "activation_dropout",
+    "encoder.layerdrop": "encoder_layerdrop",
+}
+OTHER_FIELDS = {"conv_feature_layers", "mix_with_unit", "text_transformer"}
 
 
 @dataclass
@@ -142,6 +163,10 @@ class Conversion:
             "renamed": self.renamed,
             "dropped": self.dropped,
             "missing": self.missing,
+            # Sizes are those of the tensors, and what is left is of training.
+            "fields_not_read": sorted(
+                self.original.fields.keys() - RENAMED_FIELDS.keys() - FIXED_FIELDS.keys() - OTHER_FIELDS
+            ),
         }
 
 
@@ -346,14 +371,32 @@ def encoder_fields(tensors: dict[str, Tensor], fields: dict[str, Any]) -> dict[s
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
-    for name, value in FIXED_FIELDS.items():
-        if fields.get(name, value) != value:
-            raise ValueError(f"the original has {name} = {fields[name]!r}; only {value!r} is implemented")
-    if not fields.get("text_transformer", {}).get("no_scale_embedding", True):
-        raise ValueError("the original scales the embeddings of units; only no_scale_embedding is implemented")
+    text = fields.get("text_transformer", {})
+    fixed = [(name, fields.get(name, value), value) for name, value in FIXED_FIELDS.items()]
+    fixed += [
+        (f"text_transformer.{name}", _inner(text, name, value), value) for name, value in FIXED_TEXT_FIELDS.items()
+    ]
+    for name, found, value in fixed:
+        if found != value:
+            raise ValueError(f"the original has {name} = {found!r}; only {value!r} is implemented")
+    for inner, name in SHARED_FIELDS.items():
+        of_speech = fields.get(name)
+        if of_speech is not None and (of_text := _inner(text, inner, of_speech)) != of_speech:
+            raise ValueError(
+                f"the original has {name} = {of_speech!r} and text_transformer.{inner} = {of_text!r}; both encoders "
+                f"share it here"
+            )
     for name in ("layer_norm_first", "conv_feature_layers"):
         if name not in fields:
             raise ValueError(f"the original's configuration lacks '{name}', which its tensors do not tell; add it")
+
+
+def _inner(fields: dict[str, Any], path: str, default: Any) -> Any:
+    """The field at a path with dots, or `default`."""
+    *outer, name = path.split(".")
+    for part in outer:
+        fields = fields.get(part, {})
+    return fields.get(name, default)
 
 
 def _stack_fields(tensors: dict[str, Tensor], stack: str) -> dict[str, int]:
@@ -439,7 +482,7 @@ def speechut_config(tensors: dict[str, Tensor], fields: dict[str, Any]) -> Speec
             "decoder_ffn_dim": _rows(tensors, "decoder.layers.0.fc1.weight"),
             "decoder_attention_heads": decoder.shape[1] // table.shape[1],
             "decoder_relative_distance": len(table) // 2,
-            "decoder_layerdrop": text.get("decoder", {}).get("layerdrop", 0.1),
+            "decoder_layerdrop": _inner(text, "decoder.layerdrop", 0.1),
             "tie_word_embeddings": bool(text.get("share_decoder_input_output_embed", False)),
             # Translation is pre-trained without CTC, and its decoder counts in full.
             "decoder_weight": 0.1 if has_ctc else 1.0,

@@ -92,7 +92,8 @@ class JointEncoderPreTrainedModel(PushedWithCode, PreTrainedModel):
 
     def freeze_bottom(self, layers: int) -> None:
         """Trains everything but the convolutions and what `config.freeze_layers = layers` freezes."""
-        self.requires_grad_(True)
+        for parameter in self.parameters():  # quantized weights are integers, which have no gradient
+            parameter.requires_grad_(parameter.is_floating_point())
         for part in self.base_model.bottom(layers):
             part.requires_grad_(False)
         self.config.freeze_layers = layers
@@ -169,8 +170,8 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
                 labels then say, by `pad_token_id`, what is padding to the unit encoder; with `original_padding` they
                 alone do.
 
-        Raises `ValueError` for neither or both inputs, swaps without labels, a clip of less than one frame, and units
-        where the checkpoint has no table of them.
+        Raises `ValueError` for neither or both inputs, swaps without labels, a clip of less than one frame, padding
+        that is not on the right, and units where the checkpoint has no table of them.
         """
         if swap_indices is not None and (unit_labels is None or input_values is None):
             raise ValueError("swap_indices put labels in the place of speech; pass input_values and unit_labels too")
@@ -192,6 +193,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
 
     def _read_units(self, units: Tensor, mask: Tensor | None, masked: Tensor | None) -> JointEncoderOutput:
         mask = units != self.config.padding if mask is None else mask.bool()  # [B, T]
+        _refuse_padding_before(mask)
         embeddings = self._with_mask_vector(self.embed_units(units), masked)
         return JointEncoderOutput(self.unit_encoder(embeddings, mask), frame_attention_mask=mask.long())
 
@@ -241,6 +243,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         if self.config.original_padding:  # a frame is padding if all samples of its share are
             share = attention_mask.shape[1] // frames
             return attention_mask[:, : frames * share].reshape(-1, frames, share).bool().any(-1)
+        _refuse_padding_before(attention_mask)
         lengths = self.frame_lengths(attention_mask.sum(-1))
         if bool((lengths < 1).any()):
             raise ValueError(
@@ -275,6 +278,16 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
 
 
 # ---- heads ---------------------------------------------------------------------------------------------------------
+
+
+def _refuse_padding_before(mask: Tensor) -> None:
+    """Raises `ValueError` for a mask [B, T] by which a row goes on after its padding."""
+    resumed = (mask[:, 1:].bool() & ~mask[:, :-1].bool()).any(-1)
+    if bool(resumed.any()):
+        raise ValueError(
+            f"row {int(resumed.long().argmax())} of the batch is padded before its end; pad clips and units on the "
+            f"right"
+        )
 
 
 @dataclass

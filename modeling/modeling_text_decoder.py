@@ -82,6 +82,7 @@ class TextDecoder(PreTrainedModel):
         )
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(TextDecoderLayer(config, number) for number in range(config.decoder_layers))
+        self.gradient_checkpointing = False  # where it is on, transformers turns the cache off
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -125,7 +126,13 @@ class TextDecoder(PreTrainedModel):
             if past_key_values is None and self.training and torch.rand(()) < self.config.decoder_layerdrop:
                 continue
             hidden_states = layer(
-                hidden_states, visible, table, offset, encoder_hidden_states, encoder_visible, past_key_values
+                hidden_states,
+                visible,
+                table,
+                offset,
+                encoder_hidden_states,
+                encoder_visible,
+                past_key_values=past_key_values,
             )
         return BaseModelOutputWithPastAndCrossAttentions(hidden_states, past_key_values=past_key_values)
 

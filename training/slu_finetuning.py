@@ -10,7 +10,7 @@ Shapes: B rows, T frames.
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -204,11 +204,15 @@ class SLUTrainer(Trainer):
 
 
 def slu_training_arguments(
-    update: SLUUpdateArguments, output: RunArguments, evaluates: bool, scored: bool = False
+    update: SLUUpdateArguments, output: RunArguments, followed: Collection[str], scored: bool = False
 ) -> TrainingArguments:
     """transformers' own arguments; those of `update.training_arguments` come last.
 
-    scored: whether validation needs predictions and not the loss alone.
+    Args:
+        followed: modalities of the validation.
+        scored: whether validation needs predictions and not the loss alone.
+
+    Raises `ValueError` for a `metric_for_best_model` that no validation measures.
     """
     given = {
         "per_device_train_batch_size": 1,  # how many clips a batch holds is decided elsewhere
@@ -218,8 +222,23 @@ def slu_training_arguments(
         "accelerator_config": {"dispatch_batches": False, "even_batches": False},
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
-    update = replace(update, training_arguments={**given, **update.training_arguments})
-    return training_arguments(update, output, update.max_steps, evaluates)
+    asked = update.training_arguments
+    if best := asked.get("metric_for_best_model"):
+        asked = {**asked, "metric_for_best_model": _best_metric(best, followed)}
+    update = replace(update, training_arguments={**given, **asked})
+    return training_arguments(update, output, update.max_steps, bool(followed))
+
+
+def _best_metric(asked: str, followed: Collection[str]) -> str:
+    """The metric with its modality, which is speech where that is followed."""
+    metric = asked.replace("{modality}", "speech" if "speech" in followed else "text").removeprefix("eval_")
+    if metric.split("_")[0] not in followed:
+        there = " and ".join(followed) or "nothing"
+        raise ValueError(
+            f"metric_for_best_model is '{asked}', and validation is of {there}; ask for 'eval_{{modality}}_loss' or "
+            f"'eval_{{modality}}_f1', and give validation_data"
+        )
+    return f"eval_{metric}"
 
 
 def make_slu_trainer(

@@ -31,7 +31,9 @@ class SLUTaskArguments:
     train_on: Literal["text", "speech", "both"] = option(
         "both", "text alone is zero-shot for speech; every test reads speech and text"
     )
-    speech_minutes: float | None = option(None, "train on so much of the speech; subsets of a seed are nested")
+    speech_minutes: float | None = option(
+        None, "train on so much of the speech, where there is any; subsets of a seed are nested"
+    )
     speech_choice: Literal["random", "balanced"] = option(
         "random", "how it is chosen: by lot, or classes and speakers as equal as they go; our reading"
     )
@@ -55,7 +57,9 @@ class SLUDataArguments:
         "name of results rows -> corpus that is tested at the end",
     )
     left_out_speakers: list[str] = option(
-        [], "speakers who are tested, alone, and not trained on: for corpora without a split by speakers"
+        [],
+        "speakers who are tested, alone, and not trained on, nor what they said in a synthesizer's voice: for corpora "
+        "without a split by speakers",
     )
     test_clips: int | None = option(None, "validate and test each on so many clips, the first")
     data_license: str = option("", "license of the data, for the report")

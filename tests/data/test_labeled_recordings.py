@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from joint_slu_cases import recordings
@@ -10,6 +11,7 @@ from speechzoo.data.labeled_recordings import (
     LabeledRecording,
     as_labeled,
     labeled_recordings,
+    not_spoken_by,
     speech_of_minutes,
     spoken_by,
 )
@@ -57,18 +59,28 @@ def test_speech_that_is_not_there_is_told():
 
 def test_speakers_are_parted():
     clips = recordings(8)  # of three speakers in turn
-    tested, others = spoken_by(clips, ["speaker-1"]), spoken_by(clips, ["speaker-1"], left_out=True)
+    tested, others = spoken_by(clips, ["speaker-1"]), not_spoken_by(clips, ["speaker-1"])
     assert {one.speaker for one in tested} == {"speaker-1"} and len(tested) == 3
     assert {one.speaker for one in others} == {"speaker-0", "speaker-2"} and len(others) == 5
-    assert spoken_by(clips, []) == spoken_by(clips, [], left_out=True) == clips
+    assert spoken_by(clips, []) == not_spoken_by(clips, []) == clips
     # Synthesized voices are trained on beside people who are left out; a test of nobody is a slip.
-    assert len(spoken_by(clips, ["ann"], left_out=True)) == 8
+    assert len(not_spoken_by(clips, ["ann"])) == 8
     with pytest.raises(ValueError, match=r"no clip is of speaker 'ann'; there are speaker-0, speaker-1, speaker-2"):
         spoken_by(clips, ["ann"])
     with pytest.raises(ValueError, match=r"clip 'x' has no speaker"):
-        spoken_by([LabeledRecording("x", "on", "on", audio=[0.0])], ["speaker-1"], left_out=True)
+        not_spoken_by([LabeledRecording("x", "on", "on", audio=[0.0])], ["speaker-1"])
     sentence = LabeledRecording("x", "on", "on")  # of nobody: it may be read
-    assert spoken_by([sentence], ["speaker-1"], left_out=True) == [sentence]
+    assert not_spoken_by([sentence], ["speaker-1"]) == [sentence]
+
+
+def test_what_left_out_speakers_said_is_left_out_of_synthesized_voices():
+    anew = [replace(one, id=f"synthesized-{one.id}", speaker="espeak") for one in recordings(8)]
+    theirs = [one.id for one in spoken_by(recordings(8), ["speaker-1"])]
+    left = not_spoken_by(anew, ["speaker-1"], theirs)
+    assert [one.id.removeprefix("synthesized-") for one in left] == [
+        one.id for one in recordings(8) if one.speaker != "speaker-1"
+    ]
+    assert not_spoken_by(anew, [], theirs) == anew  # a test that holds them is refused elsewhere
 
 
 def test_without_audio_no_recording_is_looked_for(tmp_path):

@@ -5,9 +5,9 @@ import json
 import pickle
 import sys
 import types
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, List  # noqa: UP035  pickles of the two kinds of list differ
 
 import numpy
 import pytest
@@ -56,6 +56,7 @@ def libraries():
         "container": _fake("omegaconf.dictconfig", "DictConfig"),
         "list": _fake("omegaconf.listconfig", "ListConfig"),
         "leaf": _fake("omegaconf.nodes", "AnyNode"),
+        "metadata": _fake("omegaconf.base", "ContainerMetadata"),
     }
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -68,16 +69,18 @@ def made(kind: type, **state: Any) -> Any:
 
 
 def as_omegaconf(value: Any, libraries: dict[str, type]) -> Any:
-    """As omegaconf pickles it: nodes with `_content` or `_val`, and links to parents."""
+    """As omegaconf pickles it: nodes with `_content` or `_val`, the types of their fields, and links to parents."""
+    kinds = {"ref_type": List[str], "object_type": type(None), "element_type": int, "key_type": str}  # noqa: UP006
+    typed = made(libraries["metadata"], **kinds, resolver_cache=defaultdict(dict))
     if isinstance(value, dict):
         content = {key: as_omegaconf(entry, libraries) for key, entry in value.items()}
-        node = made(libraries["container"], _content=content, _metadata={"ref_type": Any})
+        node = made(libraries["container"], _content=content, _metadata=typed)
         for entry in content.values():
             entry._parent = node
         return node
     if isinstance(value, list):
-        return made(libraries["list"], _content=[as_omegaconf(entry, libraries) for entry in value], _parent=None)
-    return made(libraries["leaf"], _val=value, _metadata=None, _parent=None)
+        return made(libraries["list"], _content=[as_omegaconf(entry, libraries) for entry in value], _metadata=typed)
+    return made(libraries["leaf"], _val=value, _metadata=typed, _parent=None)
 
 
 def training_checkpoint(folder: Path, libraries: dict[str, type], **tensors: torch.Tensor) -> dict[str, Any]:
@@ -129,6 +132,8 @@ def test_every_tensor_is_in_the_report(model_type, style, test_data, tmp_path):
     report, tensors = json.loads((tmp_path / REPORT).read_text()), load_file(source)
     assert tensors.keys() == report["renamed"].keys() | report["dropped"].keys()
     assert not report["renamed"].keys() & report["dropped"].keys()
+    assert {"encoder_layers", "dropout_features"} <= set(report["fields_not_read"])
+    assert not {"dropout", "layer_type", "text_transformer"} & set(report["fields_not_read"])
     written = conversion.model.state_dict()
     assert set(report["renamed"].values()) == written.keys()
     for old, new in report["renamed"].items():
@@ -292,6 +297,17 @@ def test_tensors_that_make_no_model_are_refused(change, message, test_data, tmp_
     [
         ({"use_pred_unit": True}, r"use_pred_unit = True; only False"),
         ({"use_rel_pos_enc": False}, r"use_rel_pos_enc = False; only True"),
+        ({"reset_decoder_embedding_config": False}, r"reset_decoder_embedding_config = False; only True"),
+        ({"text_transformer": {"activation_fn": "relu"}}, r"'gelu' and text_transformer.activation_fn = 'relu'; both"),
+        (
+            {"text_transformer": {"encoder": {"layerdrop": 0.5}}},
+            r"= 0.1 and text_transformer.encoder.layerdrop = 0.5;",
+        ),
+        (
+            {"text_transformer": {"decoder": {"normalize_before": True}}},
+            r"decoder.normalize_before = True; only False",
+        ),
+        ({"text_transformer": {"no_scale_embedding": False}}, r"no_scale_embedding = False; only True"),
         ({"layer_norm_first": None}, r"lacks 'layer_norm_first'"),
         ({"conv_feature_layers": "[(16,10,5)] * 4"}, r"convolution 1 is not the \(16, 10, 5\)"),
         ({"conv_feature_layers": "__import__('os')"}, r"the form \[\(512,10,5\)\]"),

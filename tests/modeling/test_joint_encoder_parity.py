@@ -88,7 +88,7 @@ def test_units_of_text(reference):
 
 
 def test_every_recorded_tensor_is_compared(reference):
-    """The names above, those of pre-training and those of the decoder are all there are, save pseudo tokens."""
+    """The names above, those of pre-training below and those of the decoder are all there are, save pseudo tokens."""
     here = ("speech.", "speech_nopad.", "text.", "asr.", "pretrain.")
     assert all(name.startswith(here) for name in reference.outputs)
     known = {"unit_encoder.src_tokens", "frame_padding_mask", "padding_mask", "ctc_padding_mask"}
@@ -98,6 +98,11 @@ def test_every_recorded_tensor_is_compared(reference):
     named |= {"speech_encoder.last_hidden_state", "unit_encoder.input_embeddings", "unit_encoder.last_hidden_state"}
     named |= {"unit_logits", "unit_encoder_logits", "ctc_logits", "ctc_log_probs"}
     assert not {name for name in left - layers - named if "decoder" not in name}
+    of_pre_training = {name.split(".", 1)[1] for name in reference.outputs if name.startswith("pretrain.")}
+    predicted = {f"{what}_{which}.{number}" for what in ("logit", "target") for which in "mu" for number in range(2)}
+    terms = {"loss", "features_pen", "sample_size", "text_ctc_logits", "mum_logit_m", "mum_target_m"}
+    states = {"speech_unit_encoder_out", "speech_unit_encoder_padding_mask"}
+    assert not {name for name in of_pre_training - predicted - terms - states if "decoder" not in name}
 
 
 def test_the_loss_of_pre_training(reference):
@@ -136,4 +141,28 @@ def test_the_loss_of_pre_training(reference):
     for suffix, chosen in (("m", draws["mask_time_indices"] & valid), ("u", ~draws["mask_time_indices"] & valid)):
         same(speech_logits[chosen], reference, f"pretrain.logit_{suffix}.0")
         same(unit_logits[chosen], reference, f"pretrain.logit_{suffix}.1")
-        assert torch.equal(output.frame_labels[chosen], outputs[f"pretrain.target_{suffix}.0"])
+        for encoder in range(2):
+            assert torch.equal(output.frame_labels[chosen], outputs[f"pretrain.target_{suffix}.{encoder}"])
+    assert torch.equal(output.frame_attention_mask == 0, outputs["pretrain.speech_unit_encoder_padding_mask"])
+
+
+def test_masked_units_of_text(reference):
+    """SpeechUT predicts them, from the states of a pass of their own."""
+    inputs, outputs = reference.inputs, reference.outputs
+    recorded = {name for name in outputs if name.startswith("pretrain.mum_")}
+    if reference.model.config.model_type == "speechlm":
+        assert not recorded
+        return
+    assert recorded == {"pretrain.mum_logit_m", "pretrain.mum_target_m"}
+    model = reference.padded_as_the_original()
+    units, masked = inputs["text.src_tokens"], inputs["pretrain.mum_mask_indices"].bool()
+    with torch.no_grad():
+        output = model.base_model(input_ids=units, mask_time_indices=masked)
+        chosen = masked & output.frame_attention_mask.bool()
+        logits = model.unit_predictor.unit_logits(output.last_hidden_state[chosen])
+        loss = model(unit_text_ids=units, mask_unit_text_indices=masked).masked_unit_loss
+    same(logits, reference, "pretrain.mum_logit_m")
+    targets = outputs["pretrain.mum_target_m"]
+    assert torch.equal(units[chosen], targets)
+    expected = torch.nn.functional.cross_entropy(outputs["pretrain.mum_logit_m"].double(), targets)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)

@@ -87,6 +87,29 @@ def test_step_by_step_is_the_full_pass(reference):
     torch.testing.assert_close(torch.cat(steps, 1), full, rtol=0, atol=1e-4)
 
 
+def test_checkpointing_turns_the_cache_off():
+    """Without labels the cache is on, and the second pass of a checkpoint would meet it full."""
+    gradients = []
+    for checkpoints in (False, True):
+        model = random_model(SpeechUTForConditionalGeneration).train()
+        for module in model.modules():
+            for name in ("p", "dropout", "layerdrop", "decoder_layerdrop"):
+                if isinstance(vars(module).get(name), float):
+                    setattr(module, name, 0.0)
+        model.config.layerdrop = model.config.decoder_layerdrop = 0.0
+        if checkpoints:
+            model.gradient_checkpointing_enable()
+        torch.manual_seed(0)
+        output = model(input_ids=torch.tensor([[4, 5, 6, 7]]), decoder_input_ids=LABELS[2:])
+        output.logits.square().mean().backward()
+        assert (output.past_key_values is None) == checkpoints
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys()
+    for name in plain:
+        torch.testing.assert_close(checkpointed[name], plain[name], rtol=1e-4, atol=1e-6)
+
+
 # ---- losses --------------------------------------------------------------------------------------------------------
 
 

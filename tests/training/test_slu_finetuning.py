@@ -50,7 +50,7 @@ def trainer_of(source, output, modalities=("text", "speech"), layers=-1, validat
     items = [item for modality in modalities for item in read_as(recordings(), modality, processor)]
     followed = {name: read_as(recordings(4), name, processor) for name in modalities} if validation else {}
     given, run = update(**fields), RunArguments(output_dir=output, save_steps=fields.get("max_steps", 6) // 2)
-    arguments = slu_training_arguments(given, run, bool(followed))
+    arguments = slu_training_arguments(given, run, followed)
     return make_slu_trainer(model, ModalityCollator(processor, CLASSES), items, followed, given, arguments)
 
 
@@ -241,3 +241,30 @@ def test_the_loss_falls(speechlm, tmp_path):
     train(trainer, resume=False)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+# --- the weights that are kept ---
+
+
+@pytest.mark.parametrize(
+    ("followed", "asked", "expected"),
+    [
+        (["text", "speech"], "eval_{modality}_f1", "eval_speech_f1"),
+        (["text"], "eval_{modality}_f1", "eval_text_f1"),
+        (["text", "speech"], "text_loss", "eval_text_loss"),
+    ],
+)
+def test_the_best_weights_are_those_by_speech_where_it_is_followed(followed, asked, expected, tmp_path):
+    given = update(training_arguments={"metric_for_best_model": asked})
+    found = slu_training_arguments(given, RunArguments(output_dir=tmp_path), followed)
+    assert found.metric_for_best_model == expected
+    assert given.training_arguments == {"metric_for_best_model": asked}
+
+
+@pytest.mark.parametrize(
+    ("followed", "there"), [(["text"], "text"), ([], "nothing")], ids=["text alone", "no validation"]
+)
+def test_a_metric_that_no_validation_measures_is_refused_before_training(followed, there, tmp_path):
+    given = update(training_arguments={"metric_for_best_model": "eval_speech_f1"})
+    with pytest.raises(ValueError, match=rf"is 'eval_speech_f1', and validation is of {there}; ask for 'eval_\{{mod"):
+        slu_training_arguments(given, RunArguments(output_dir=tmp_path), followed)
