@@ -118,7 +118,6 @@ FIXED_FIELDS = {
 # The same under `text_transformer`, and below it after a dot.
 FIXED_TEXT_FIELDS = {
     "no_scale_embedding": True,
-    "no_token_positional_embeddings": False,
     "adaptive_input": False,
     "no_cross_attention": False,
     "cross_self_attention": False,
