@@ -32,7 +32,7 @@ HARMLESS = {
 }
 # Packages whose objects fairseq puts beside the weights; none of their code is run, or has to be installed.
 STAND_INS = {"argparse", "enum", "fairseq", "hydra", "numpy", "omegaconf", "pathlib", "speechlm", "speechut", "typing"}
-# What they call for the types of fields, such as `List[str]`; they are called no more than those.
+# What they call for the types of fields, such as `List[str]`; stand-ins, too.
 TYPE_FORMS = {("_operator", "getitem"), ("builtins", "type")}
 # What a fine-tuned checkpoint writes before the names of the pre-trained model, and before its copy of the CTC head.
 FINE_TUNED = {
