@@ -161,7 +161,8 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         """States of a batch of speech, or of text.
 
         Args:
-            input_values: samples [B, S], padded on the right; or `input_ids`, units [B, T], likewise.
+            input_values: samples [B, S], padded on either side, as `attention_mask` tells; the frames of a clip come
+                first in its row all the same. Or `input_ids`, units [B, T], padded on the right.
             attention_mask: [B, S] of the samples, one on what belongs to the clip. `unit_attention_mask` [B, T] is
                 that of the units; without it, `attention_mask` is, and without both all but `pad_token_id` counts.
             mask_time_indices: booleans [B, T], frames or units that are replaced by the mask vector.
@@ -171,7 +172,7 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
                 alone do.
 
         Raises `ValueError` for neither or both inputs, swaps without labels, a clip of less than one frame, padding
-        that is not on the right, and units where the checkpoint has no table of them.
+        inside of a clip or in front of units, and units where the checkpoint has no table of them.
         """
         if swap_indices is not None and (unit_labels is None or input_values is None):
             raise ValueError("swap_indices put labels in the place of speech; pass input_values and unit_labels too")
@@ -205,6 +206,8 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         labels: Tensor | None,
         swapped: Tensor | None,
     ) -> JointEncoderOutput:
+        if attention_mask is not None and not self.config.original_padding:
+            samples, attention_mask = _padded_behind(samples, attention_mask)
         features = self._features(samples, attention_mask)  # [B, C, F]
         if labels is not None:
             features = features[..., : labels.shape[1]]
@@ -243,7 +246,6 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
         if self.config.original_padding:  # a frame is padding if all samples of its share are
             share = attention_mask.shape[1] // frames
             return attention_mask[:, : frames * share].reshape(-1, frames, share).bool().any(-1)
-        _refuse_padding_before(attention_mask)
         lengths = self.frame_lengths(attention_mask.sum(-1))
         if bool((lengths < 1).any()):
             raise ValueError(
@@ -280,14 +282,21 @@ class JointEncoderModel(JointEncoderPreTrainedModel):
 # ---- heads ---------------------------------------------------------------------------------------------------------
 
 
+def _padded_behind(samples: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The same clips [B, S] and mask [B, S] with all padding on the right."""
+    starts = mask.long().argmax(-1)
+    if bool(starts.any()):
+        order = (torch.arange(mask.shape[1], device=mask.device) + starts[:, None]) % mask.shape[1]
+        samples, mask = samples.gather(1, order), mask.gather(1, order)
+    _refuse_padding_before(mask)
+    return samples, mask
+
+
 def _refuse_padding_before(mask: Tensor) -> None:
     """Raises `ValueError` for a mask [B, T] by which a row goes on after its padding."""
     resumed = (mask[:, 1:].bool() & ~mask[:, :-1].bool()).any(-1)
     if bool(resumed.any()):
-        raise ValueError(
-            f"row {int(resumed.long().argmax())} of the batch is padded before its end; pad clips and units on the "
-            f"right"
-        )
+        raise ValueError(f"row {int(resumed.long().argmax())} of the batch is padded before its end; pad on the right")
 
 
 @dataclass

@@ -164,7 +164,8 @@ def test_sweeps_vary_depth_and_training_data(path, monkeypatch):
         depths.add(start.freeze_layers)
         amounts.add((task.train_on, task.speech_minutes))
     of_intents = task.task == "intents"  # the others compare fewer depths, at one amount of speech
-    assert depths == ({-1, 0, 1, 2, 3} if of_intents else {-1, 0, 3}) and update.max_steps == sweep.budget["max_steps"]
+    measured = {"intents": {-1, 0, 1, 2, 3}, "sentiment": {-1, 0, 3}, "entities": {-1, 3}}
+    assert depths == measured[task.task] and update.max_steps == sweep.budget["max_steps"]
     assert (10 * update.warmup_steps, 10 * update.hold_steps) == (update.max_steps, 4 * update.max_steps)
     assert {("text", None), ("speech", None)} <= amounts
     assert len({minutes for kind, minutes in amounts if kind == "both"}) == (5 if of_intents else 1)

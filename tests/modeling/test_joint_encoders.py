@@ -86,13 +86,26 @@ def test_a_clip_without_a_frame_is_named():
         model(**padded(clips(900, kernel - 1)))
 
 
+@torch.no_grad()
+def test_a_clip_padded_in_front_is_the_clip_alone():
+    model = random_model(SpeechLMModel)
+    longest = max(map(len, ROWS))
+    values = torch.stack([nn.functional.pad(clip, (longest - len(clip), 0), value=5.0) for clip in ROWS])
+    mask = torch.stack([torch.arange(longest) >= longest - len(clip) for clip in ROWS]).long()
+    batch = model(values, attention_mask=mask)
+    for row, clip in enumerate(ROWS):
+        alone = model(clip[None]).last_hidden_state[0]
+        assert batch.frame_attention_mask[row].tolist() == [1] * len(alone) + [0] * (74 - len(alone))
+        near(batch.last_hidden_state[row, : len(alone)], alone)
+
+
 def test_padding_before_the_end_of_a_row_is_refused():
     model = random_model(SpeechLMModel)
-    batch = padded(ROWS)
-    turned = {name: tensor.flip(-1) for name, tensor in batch.items()}  # padded on the left, save the longest
-    with pytest.raises(ValueError, match=r"row 1 of the batch is padded before its end; pad clips and units on"):
-        model(**turned)
-    with pytest.raises(ValueError, match=r"row 1 of the batch is padded before its end"):
+    mask = torch.ones(3, 3001, dtype=torch.long)
+    mask[1, 500:600] = 0
+    with pytest.raises(ValueError, match=r"row 1 of the batch is padded before its end; pad on the right"):
+        model(torch.zeros(3, 3001), attention_mask=mask)
+    with pytest.raises(ValueError, match=r"row 1 of the batch is padded before its end; pad on the right"):
         model(input_ids=torch.tensor([[4, 5, 6], [1, 5, 6]]))  # 1 is padding
     model(input_ids=torch.tensor([[4, 5, 6], [5, 6, 1]]))
 
