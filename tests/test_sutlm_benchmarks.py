@@ -114,6 +114,7 @@ def test_losses_agree_and_one_that_looks_across_sequences_does_not():
     assert packed_training.largest_difference(models, batches, PACKED) > 1e-4
 
 
+@pytest.mark.slow
 def test_speeds_and_peaks_are_reported_for_every_side(run):
     report = run(packed_training, PACKED, other_process=lambda function, side, arguments: 5 * MIB)
     assert packed_training.peak_of_training(packed_training.BASELINE, PACKED) > 0

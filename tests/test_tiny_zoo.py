@@ -153,6 +153,7 @@ def test_special_tokens_are_set_everywhere(language_model):
         assert tokenizer.encode(f"turn on {sign} turn on") == tokenizer.encode(f"turn on{sign}turn on")
 
 
+@pytest.mark.slow
 def test_the_language_model_does_its_tasks(language_model):
     results = {item.name: item.value for item in measure_language_model(*language_model, count=40)}
     assert {name: results[name] for name, least in AT_LEAST.items() if results[name] < least} == {}

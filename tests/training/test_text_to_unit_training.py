@@ -84,6 +84,7 @@ def test_rows_are_padded_under_masks(corpora):
     assert not batch["durations"][batch["phone_attention_mask"] == 0].any()
 
 
+@pytest.mark.slow
 def test_training_beats_the_table_on_what_it_has_seen(corpora, tmp_path):
     (source, _), found, aligner, reader, phone_reader = corpora
     vocabulary = UnitVocabulary(phone_reader.inventory)
